@@ -21,6 +21,7 @@ TOUR = [
     "docs/datasets/splits.md",
     "docs/datasets/segments.md",
     "docs/datasets/several-labels.md",
+    "docs/datasets/flow.md",
 ]
 TOUR += [
     "docs/training/unbalanced-classes.md",

@@ -166,7 +166,7 @@ class DatasetIndex:
         return self._split_rows.rows(split, fold)
 
     def readable_rows(self, split: str, fold: str | int | None = None) -> np.ndarray:
-        """The rows of a split that are not quarantined, for evaluation and export."""
+        """The rows of a split that are not quarantined."""
         return self._split_rows.readable(split, fold)
 
     def is_quarantined(self, row: int) -> bool:
@@ -193,11 +193,11 @@ class DatasetIndex:
         return self._values.has_captions
 
     def captions(self, row: int) -> list[str]:
-        """The captions of a video, or its class names if it has none; empty if it has neither."""
+        """The captions of a video, else its class names; may be empty."""
         return self._values.captions(row) or [self.classes[label] for label in self.labels(row)]
 
     def labels(self, row: int) -> tuple[int, ...]:
-        """Class indices of a video: none, one, or in a dataset of several labels any number, ascending."""
+        """Class indices of a video, ascending: one, none or several."""
         entry = self.entry(row)
         return entry.labels or (() if entry.label == NO_LABEL else (entry.label,))
 
@@ -241,22 +241,28 @@ class DatasetIndex:
             raise IndexError(f"row {row}: {self.name} has rows 0 to {len(self) - 1}")
         return self._values.entry(row)
 
-    def expect(self, rows: Sequence[int]) -> None:
-        """Announces the rows of the next `read_video` calls, in order: at a URL they are prefetched by threads.
+    @property
+    def has_flow(self) -> bool:
+        """Whether any video has optical flow, which `VideoEntry.flow_size` says of each."""
+        return self._values.has_flow
 
-        Rows announced earlier that are not among these are dropped. Local files are read on request.
+    def expect(self, rows: Sequence[int], video: bool = True, flow: bool = False) -> None:
+        """Announces the rows of the next `read_video` and `read_flow` calls, which threads prefetch from a URL.
+
+        Rows announced earlier that are not among these are dropped.
         """
         if self._read_ahead is not None:
-            self._read_ahead.expect([self._byte_range(row) for row in rows])
+            self._read_ahead.expect(self._values.byte_ranges(rows, video, flow))
 
     def read_video(self, row: int) -> bytes:
-        """The stored bytes of one video file.
+        """The stored bytes of one video file; raises ShardFormatError if its shard is missing or too short."""
+        return self._read(self.entry(row).video_range(row))
 
-        Raises:
-            IndexError: `row` is not in [0, len(self)).
-            ShardFormatError: The shard is missing, or shorter than the index says.
-        """
-        byte_range = self._byte_range(row)
+    def read_flow(self, row: int) -> bytes:
+        """The stored bytes of the optical flow of a video that has one; errors as `read_video`."""
+        return self._read(self.entry(row).flow_range(row))
+
+    def _read(self, byte_range: ByteRange) -> bytes:
         if self._read_ahead is not None:
             return self._read_ahead.take(byte_range)
         return self._files.read(byte_range.shard, byte_range.offset, byte_range.size)  # type: ignore[call-arg]
@@ -278,10 +284,6 @@ class DatasetIndex:
     def has_shards(self) -> bool:
         """Whether the videos are in shards; false if they are files of their own."""
         return not isinstance(self._files, WholeFiles)
-
-    def _byte_range(self, row: int) -> ByteRange:
-        entry = self.entry(row)
-        return ByteRange(row, entry.shard, entry.video_offset, entry.video_size, entry.content_sha256)
 
 
 def _reopen(

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from datamodules.dataset.index_table import (
     CAPTIONS,
+    FLOW,
     INDEX_NAME,
     INDEX_SCHEMA,
     LABELS,
@@ -22,6 +23,7 @@ from datamodules.dataset.index_table import (
 from datamodules.dataset.manifest import Manifest
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.storage.local_files import OpenShards, WholeFiles
+from datamodules.storage.prefetch import ByteRange
 from datamodules.storage.remote_files import RemoteFiles
 
 _NUMBERS = (pa.int32(), pa.int64(), pa.float64(), pa.bool_())  # types of columns that are returned as arrays
@@ -31,7 +33,8 @@ class VideoEntry(NamedTuple):
     """A row of the index: `label` is the index into `DatasetIndex.classes`, other fields as in `VideoDescription`.
 
     `label` is -1 for a video without a label, and in a dataset of several labels, where `labels` has the indices of the
-    video's classes, ascending. `source_start` and `source_end` are None for whole videos.
+    video's classes, ascending. `source_start` and `source_end` are None for whole videos; `flow_size` is 0 without
+    optical flow.
 
     Frame hashes, which training does not use, are read by `DatasetIndex.column`, captions by `captions`.
     """
@@ -56,6 +59,17 @@ class VideoEntry(NamedTuple):
     source_start: float | None = None
     source_end: float | None = None
     labels: tuple[int, ...] = ()
+    flow_offset: int = 0
+    flow_size: int = 0
+    flow_sha256: str = ""
+
+    def video_range(self, row: int) -> ByteRange:
+        """Where the video is; `row` is that of this entry."""
+        return ByteRange(row, self.shard, self.video_offset, self.video_size, self.content_sha256)
+
+    def flow_range(self, row: int) -> ByteRange:
+        """Where its optical flow is; `row` is that of this entry."""
+        return ByteRange(row, self.shard, self.flow_offset, self.flow_size, self.flow_sha256)
 
     def describe_segment(self) -> str:
         """The source of a segment and its place there, such as `talk.mp4, 1.50 to 2.25 s`; "" for a whole video."""
@@ -90,7 +104,8 @@ class IndexValues:
         further = (LABELS.name, CAPTIONS.name)
         if name == SPLIT_GROUP.name and name not in self._mapped.table.schema.names:
             name = "group"
-        if name not in (*INDEX_SCHEMA.names, *further, SPLIT_GROUP.name):
+        flow = tuple(field.name for field in FLOW) if self.has_flow else ()
+        if name not in (*INDEX_SCHEMA.names, *further, *flow, SPLIT_GROUP.name):
             raise ValueError(f"column {name!r}: the index has {', '.join((*INDEX_SCHEMA.names, *further))}")
         if name in further and name not in self._mapped.table.schema.names:
             return [[] for _ in rows]
@@ -127,6 +142,17 @@ class IndexValues:
     def has_captions(self) -> bool:
         """Whether any video has a caption."""
         return CAPTIONS.name in self._mapped.table.schema.names
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether any video has optical flow."""
+        return FLOW[0].name in self._mapped.table.schema.names
+
+    def byte_ranges(self, rows: Sequence[int], video: bool, flow: bool) -> list[ByteRange]:
+        """Byte ranges of the videos, of their flow, or of both, in the order in which they are read."""
+        entries = [(row, self.entry(row)) for row in rows]
+        pairs = [[entry.video_range(row)] * video + [entry.flow_range(row)] * flow for row, entry in entries]
+        return [byte_range for pair in pairs for byte_range in pair]
 
     def captions(self, row: int) -> list[str] | None:
         """The captions of a video; None or [] if it has none."""

@@ -43,9 +43,11 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 # Further columns, in this order: the classes of each video, if the dataset's task is `multi_label` (`label` is -1
-# then); captions, if any video has one.
+# then); captions, if any video has one; the flow, see `FLOW`.
 LABELS = pa.field("labels", pa.list_(pa.int32()))
 CAPTIONS = pa.field("captions", pa.list_(pa.string()))
+# Place and digest of the optical flow of each video, if any video has it; 0, 0 and "" for one without.
+FLOW = (pa.field("flow_offset", pa.int64()), pa.field("flow_size", pa.int64()), pa.field("flow_sha256", pa.string()))
 SPLIT_GROUP = pa.field("split_group", pa.string())  # in memory alone: the groups of a split file that has some
 NO_LABEL = -1
 
@@ -177,6 +179,9 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], m
         schema = schema.append(LABELS)
     if any(row.description.captions for row in rows):
         schema = schema.append(CAPTIONS)
+    if any(row.flow_size for row in rows):
+        for field in FLOW:
+            schema = schema.append(field)
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for row in rows:
         description = row.description
@@ -191,7 +196,7 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], m
 
 
 def read_index_table(root: Path, manifest: Manifest) -> pa.Table:
-    """Maps index.parquet into an Arrow table of `INDEX_SCHEMA`, with `LABELS` and `CAPTIONS` if the dataset has them.
+    """Maps index.parquet into an Arrow table of `INDEX_SCHEMA`, with further columns if the dataset has them.
 
     Raises:
         ShardFormatError: It is missing, damaged, has other columns, or belongs to another dataset.json.
@@ -222,7 +227,7 @@ def check_index_schema(schema: pa.Schema, manifest: Manifest, path: str) -> None
         ShardFormatError: It has other columns, or belongs to another dataset.json.
     """
     expected = INDEX_SCHEMA
-    for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS):
+    for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS, *FLOW):
         if field.name in schema.names or field is LABELS:
             expected = expected.append(field)
     if schema.names != expected.names or schema.types != expected.types:

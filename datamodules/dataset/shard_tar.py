@@ -1,17 +1,18 @@
 """Shards: plain WebDataset tars, written by webdataset's own TarWriter, and indexed from the tar alone.
 
-A video has two members, in this order: `{key}.json` (label, split, group, frames, ...) and `{key}.mp4`. Times, owners
-and modes of the members are fixed, so that the same videos give the same bytes.
+A video has two members, in this order: `{key}.json` (label, split, group, frames, ...) and `{key}.mp4`; where optical
+flow was packed too, `{key}.flow.mp4` comes before both. Times, owners and modes of the members are fixed, so that the
+same videos give the same bytes.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datamodules.annotations.records import Task, as_captions
-from datamodules.dataset.tar_members import iterate_members, split_member_name
+from datamodules.dataset.tar_members import FLOW_EXTENSION, iterate_members, split_member_name
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import to_json
@@ -49,6 +50,7 @@ class VideoDescription(NamedTuple):
         source_start: Start of the segment in the original, in seconds; None for a whole video. In the json only for
             segments, as `source_end`.
         source_end: End of the segment in the original, in seconds; None for a whole video.
+        flow_sha256: Digest of the stored bytes of the optical flow; "" without, and then not in the json.
     """
 
     label: str
@@ -70,6 +72,7 @@ class VideoDescription(NamedTuple):
     task: Task = "single_label"
     source_start: float | None = None
     source_end: float | None = None
+    flow_sha256: str = ""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -78,13 +81,18 @@ class VideoDescription(NamedTuple):
 
 
 class ShardRow(NamedTuple):
-    """A video in a shard: its key, its description, and the byte range of the video in the tar."""
+    """A video in a shard: its key, its description, and the byte ranges of the video and its flow in the tar.
+
+    `flow_size` is 0 where there is no optical flow.
+    """
 
     key: str
     shard: str
     video_offset: int
     video_size: int
     description: VideoDescription
+    flow_offset: int = 0
+    flow_size: int = 0
 
 
 class ShardWriter:
@@ -93,8 +101,8 @@ class ShardWriter:
     def __init__(self, tar_writer: Any):
         self._tar_writer = tar_writer
 
-    def write(self, key: str, video: bytes, description: VideoDescription) -> None:
-        """Appends `{key}.json` and `{key}.mp4` (webdataset sorts members by extension)."""
+    def write(self, key: str, video: bytes, description: VideoDescription, flow: bytes = b"") -> None:
+        """Appends `{key}.json` and `{key}.mp4`, after `{key}.flow.mp4` if any (webdataset sorts by extension)."""
         fields = description._asdict()
         captions = fields.pop("captions")
         if captions:
@@ -104,8 +112,11 @@ class ShardWriter:
         for name in ("source_start", "source_end"):
             if fields[name] is None:
                 del fields[name]
+        if not fields["flow_sha256"]:
+            del fields["flow_sha256"]
         text = to_json(fields, separators=(",", ":"))
-        self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video})
+        members = {FLOW_EXTENSION: flow} if flow else {}
+        self._tar_writer.write({"__key__": key, "json": text.encode(), "mp4": video, **members})
 
 
 @contextmanager
@@ -145,20 +156,30 @@ def index_shard(path: Path) -> list[ShardRow]:
         ForeignShardError: A video has no description or vice versa, or a description lacks a field.
     """
     videos: dict[str, tuple[int, int]] = {}
+    flows: dict[str, tuple[int, int]] = {}
     descriptions: dict[str, bytes] = {}
+    members_found: dict[str, Mapping[str, Any]] = {"mp4": videos, "json": descriptions, FLOW_EXTENSION: flows}
     for member in iterate_members(path):
         key, extension = split_member_name(member.name) or ("", "")
-        if (extension == "mp4" and key in videos) or (extension == "json" and key in descriptions):
+        if key in members_found.get(extension, {}):
             raise ShardFormatError(f"{path}: {member.name} is there twice; pack the dataset again")
         if extension == "mp4":
             videos[key] = (member.offset, member.size)
+        elif extension == FLOW_EXTENSION:
+            flows[key] = (member.offset, member.size)
         elif extension == "json":
             descriptions[key] = member.read()
     described = {key: _parse_description(text, path, f"{key}.json") for key, text in descriptions.items()}
     unpaired = sorted(videos.keys() ^ described.keys())
     if unpaired:
         raise ForeignShardError(f"{path}: {unpaired[0]} lacks its .mp4 or its .json; pack the dataset again")
-    return [ShardRow(key, path.name, *byte_range, described[key]) for key, byte_range in videos.items()]
+    without = sorted(key for key, video in described.items() if bool(video.flow_sha256) != (key in flows))
+    if without:
+        raise ShardFormatError(f"{path}: {without[0]} lacks its optical flow or its digest; pack the dataset again")
+    return [
+        ShardRow(key, path.name, *byte_range, described[key], *flows.get(key, (0, 0)))
+        for key, byte_range in videos.items()
+    ]
 
 
 def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription:
@@ -184,6 +205,7 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             task="multi_label" if content.get("task") == "multi_label" else "single_label",
             source_start=_seconds(content.get("source_start")),
             source_end=_seconds(content.get("source_end")),
+            flow_sha256=str(content.get("flow_sha256", "")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ForeignShardError(

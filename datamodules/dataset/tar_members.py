@@ -23,6 +23,7 @@ COMPRESSION_SIGNATURES = {
 }
 COPY_OR_PACK_AGAIN = "copy the shard again or pack the dataset again"
 _MEMBER_NAME = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
+FLOW_EXTENSION = "flow.mp4"  # extension of the optical flow of a video, a member of its own
 TEXT_EXTENSIONS = ("json", "cls", "txt")  # extensions of the members that are read
 _TAR_METADATA = re.compile(r"__[^/]*__($|/)")  # webdataset's metadata about the tar itself
 _RESERVED = ("__key__", "__url__")  # keys that webdataset's samples already have
@@ -78,22 +79,30 @@ def split_member_name(name: str) -> tuple[str, str] | None:
 
 
 def is_sample_video(key: str, name: str) -> bool:
-    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another video suffix."""
+    """Whether a member of this name is the video of the sample `key`: `{key}.mp4`, or another suffix; not its flow."""
     key_and_extension = split_member_name(name)
     return (
         key_and_extension is not None
         and key_and_extension[0] == key
+        and key_and_extension[1] != FLOW_EXTENSION
         and f".{key_and_extension[1].rpartition('.')[2]}" in VIDEO_SUFFIXES
     )
 
 
-def is_video_header(header: bytes, key: str, size: int) -> bool:
+def is_sample_flow(key: str, name: str) -> bool:
+    """Whether a member of this name is the optical flow of the sample `key`."""
+    return split_member_name(name) == (key, FLOW_EXTENSION)
+
+
+def is_video_header(
+    header: bytes, key: str, size: int, is_member: Callable[[str, str], bool] = is_sample_video
+) -> bool:
     """Whether 512 bytes are the tar header of a video of this key and size; False also where the name is not in it."""
     try:
         member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError):
         return False
-    return is_sample_video(key, member.name) and member.size == size and member.isreg()
+    return is_member(key, member.name) and member.size == size and member.isreg()
 
 
 def iterate_members(path: Path) -> Iterator[TarMember]:

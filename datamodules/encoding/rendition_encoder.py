@@ -50,6 +50,7 @@ class EncodedVideo(NamedTuple):
         source_start: of a segment, seconds from the start of the source to the segment's first frame; else None.
         source_end: of a segment, seconds from the start of the source to the end of its last frame; else None.
         source_share: the part of the source that was packed, as a fraction of its duration.
+        flow: the bytes of its optical flow (`datamodules.encoding.flow_rendition`); empty without.
     """
 
     data: bytes
@@ -59,6 +60,7 @@ class EncodedVideo(NamedTuple):
     source_start: float | None = None
     source_end: float | None = None
     source_share: float = 1.0
+    flow: bytes = b""
 
 
 class RenditionEncoder:

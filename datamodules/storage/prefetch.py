@@ -23,6 +23,11 @@ class ByteRange(NamedTuple):
     size: int
     sha256: str
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Shard and offset, which identify it: a row may have several ranges."""
+        return self.shard, self.offset
+
 
 class ReadAhead:
     """Read-ahead buffer of one process; a forked process starts with an empty one.
@@ -44,7 +49,7 @@ class ReadAhead:
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._queue: deque[ByteRange] = deque()
-        self._started: dict[int, tuple[ByteRange, Future[bytes]]] = {}
+        self._started: dict[tuple[str, int], tuple[ByteRange, Future[bytes]]] = {}
         self.held_bytes = 0  # bytes in `_started` or still being read
         self.peak_bytes = 0  # maximum of `held_bytes`
 
@@ -52,11 +57,11 @@ class ReadAhead:
         """Announce the ranges that will be requested, in order; earlier announcements not repeated are dropped."""
         if self._process != os.getpid():
             self._reset()
-        rows = {byte_range.row for byte_range in ranges}
+        places = {byte_range.place for byte_range in ranges}
         with self._changed:
-            for row in [row for row in self._started if row not in rows]:
-                self._drop(row)
-            new_ranges = {byte_range.row: byte_range for byte_range in ranges if byte_range.row not in self._started}
+            for place in [place for place in self._started if place not in places]:
+                self._drop(place)
+            new_ranges = {one.place: one for one in ranges if one.place not in self._started}
             self._queue = deque(new_ranges.values())
             while len(self._threads) < min(self._num_threads, len(self._queue)):
                 thread = threading.Thread(target=self._work, name="remote-reads", daemon=True)
@@ -69,9 +74,9 @@ class ReadAhead:
         data: bytes | None = None
         if self._process == os.getpid():
             with self._changed:
-                started = self._started.get(byte_range.row)
+                started = self._started.get(byte_range.place)
                 if started is None:  # not begun: read here, not by a thread
-                    self._queue = deque(one for one in self._queue if one.row != byte_range.row)
+                    self._queue = deque(one for one in self._queue if one.place != byte_range.place)
             if started is not None:
                 try:
                     data = started[1].result()
@@ -79,12 +84,12 @@ class ReadAhead:
                     data = None
                 finally:
                     with self._changed:
-                        self._drop(byte_range.row)
+                        self._drop(byte_range.place)
                         self._changed.notify_all()
         return self._read(byte_range) if data is None else data
 
-    def _drop(self, row: int) -> None:
-        byte_range, future = self._started.pop(row, (None, None))
+    def _drop(self, place: tuple[str, int]) -> None:
+        byte_range, future = self._started.pop(place, (None, None))
         if byte_range is None or future is None or future.cancel():
             return  # dropped before, or still being read: the thread sees that it was cancelled
         self.held_bytes -= byte_range.size
@@ -97,7 +102,7 @@ class ReadAhead:
                         self._threads.remove(threading.current_thread())
                         return
                 future: Future[bytes] = Future()
-                self._started[byte_range.row] = byte_range, future
+                self._started[byte_range.place] = byte_range, future
                 self.held_bytes += byte_range.size
                 self.peak_bytes = max(self.peak_bytes, self.held_bytes)
             try:

@@ -31,7 +31,7 @@ from pipeline.packing.pack_run import PackRun, finish_dataset, prepare_shards
 from pipeline.packing.pack_summary import PackMeter, print_summary, show_progress
 from pipeline.packing.shard_bounds import DIVISION_NAME
 from pipeline.packing.shard_builder import PARTS_FOLDER, PackProgress, PartResult
-from pipeline.packing.shard_plan import ShardPart, encoder_versions
+from pipeline.packing.shard_plan import ShardPart
 from pipeline.processes.outcome import ProcessOutcome
 
 POLL_S = 1.0
@@ -184,7 +184,7 @@ def _node_requirements(job: Job, run: PackRun) -> Iterator[NodeRequirements]:
     name = TOKEN_PREFIX + secrets.token_hex(8)
     (folder / name).write_text(name, encoding="utf-8")
     try:
-        yield NodeRequirements(job, run.settings, name, reference_video, encoder_versions())
+        yield NodeRequirements(job, run.settings, name, reference_video, run.settings.versions)
     finally:
         (folder / name).unlink(missing_ok=True)
 

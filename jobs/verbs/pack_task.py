@@ -123,7 +123,7 @@ def check_requirements(requirements: NodeRequirements, timeout_s: float) -> None
             f"node {node_name()} does not see the videos in {videos} that the others see (such as {reference_video})"
             f"{reason}; {remedy}"
         )
-    own = encoder_versions()
+    own = encoder_versions(requirements.settings.flow)
     required = requirements.versions
     other = [f"{name} {own[name]}, not {version}" for name, version in required.items() if own[name] != version]
     if other:

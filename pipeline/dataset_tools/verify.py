@@ -1,26 +1,23 @@
 """`python -m pipeline verify`: checks that a packed dataset is complete and consistent."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from datamodules.dataset.foreign_tar import read_range
 from datamodules.dataset.index_table import INDEX_NAME, NO_LABEL, read_index_table
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, ShardFile, read_manifest
 from datamodules.dataset.quarantine import QUARANTINE_NAME, QuarantineError, one_line, read_quarantine
 from datamodules.dataset.shard_tar import ShardRow, index_shard
-from datamodules.encoding.transcoding import inspect
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.local_files import file_sha256
 from datamodules.storage.plain_text import printable
-from datamodules.video.probing import VideoInfo
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
+from pipeline.dataset_tools.checked_range import CheckedVideo, UndecodableError, decode_range
 from pipeline.dataset_tools.verify_checks import (
     COPY_FIX,
     NO_ROWS,
@@ -31,6 +28,7 @@ from pipeline.dataset_tools.verify_checks import (
     reindex_fix,
     rows_by_shard,
 )
+from pipeline.dataset_tools.verify_flow import check_flow
 from pipeline.dataset_tools.verify_renditions import check_rendition, in_subfolder
 from pipeline.dataset_tools.verify_splits import check_split_files, with_tar_splits
 from pipeline.processes.killable_pool import KillablePool
@@ -43,10 +41,10 @@ def verify(data: str, full: bool = False, processes: int | None = None, timeout:
 
     The fast check reads no video: all shards exist with their sizes; counts, classes, splits, folds and identity agree;
     every byte range of the index is a member of the tar with the video's key. The full check reads everything: sha256
-    of every shard and every video, the descriptions in the tars, and every frame, decoded in processes that are killed
-    when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their bytes must be right. All
-    renditions are checked, and each against the largest: the same videos, labels, splits, frame counts and rates. Every
-    split file in the folder splits must give each video a split.
+    of every shard and every video, the descriptions in the tars, and every frame, of optical flow too, decoded in
+    processes that are killed when they hang. Videos in quarantine.csv, which nothing reads, need not decode; their
+    bytes must be right. All renditions are checked, and each against the largest: the same videos, labels, splits,
+    frame counts and rates. Every split file in the folder splits must give each video a split.
 
     Args:
         data: folder of the dataset.
@@ -173,7 +171,7 @@ def _check_shard(
         problem, fix = _find_defect(row, checked, root)
         if problem:
             defects.append(DatasetDefect(f"{shard.name}, {row['key']}", problem, fix))
-    return defects
+    return defects + check_flow(root, shard.name, rows, pool)
 
 
 def _check_descriptions(
@@ -213,40 +211,6 @@ def _differences(row: dict[str, Any], described: ShardRow, manifest: Manifest) -
         "captions": tuple(row.get("captions") or ()),
     }
     return [name for name, value in indexed.items() if name in values and values[name] != value]
-
-
-class CheckedVideo(NamedTuple):
-    """sha256 of a video's bytes, and its properties, None where it was not decoded."""
-
-    content_sha256: str
-    info: VideoInfo | None
-
-
-def decode_range(
-    path: str, offset: int, size: int, decode: bool = True, progress: Callable[[int], None] | None = None
-) -> CheckedVideo:
-    """Hashes a video in a tar and, with `decode`, decodes every frame; runs in a process that can be killed.
-
-    Raises:
-        DecodeError: a frame does not decode, or the video is truncated.
-    """
-    data = read_range(path, offset, size)
-    digest = hashlib.sha256(data).hexdigest()
-    if not decode:
-        return CheckedVideo(digest, None)
-    try:
-        return CheckedVideo(digest, inspect(data, progress).info)
-    except ValueError as error:
-        raise UndecodableError(digest, str(error)) from error
-
-
-class UndecodableError(ValueError):
-    """A video that does not decode; `digest` is the sha256 of its bytes."""
-
-    def __init__(self, digest: str, detail: str):
-        super().__init__(digest, detail)
-        self.digest = digest
-        self.detail = detail
 
 
 def _find_defect(row: dict[str, Any], checked: CheckedVideo | Exception, root: Path) -> tuple[str, str]:

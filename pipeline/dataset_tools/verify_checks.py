@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datamodules.dataset.foreign_tar import key_prefix_of_shard
 from datamodules.dataset.index_table import identity_of, labels_by_row
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
-from datamodules.dataset.tar_members import is_sample_video, is_video_header, iterate_members
+from datamodules.dataset.tar_members import is_sample_flow, is_sample_video, is_video_header, iterate_members
 from datamodules.storage.errors import ShardFormatError
 
 COPY_FIX = "copy it here again, or run the same pack command again: it packs anew what does not match"
@@ -106,6 +106,9 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
         _bad_ranges(manifest, shards, numbers["video_offset"], numbers["video_size"]),
         "lie outside of their shard or overlap",
     )
+    if "flow_size" in table.schema.names:
+        offsets, sizes = (table.column(name).to_numpy() for name in ("flow_offset", "flow_size"))
+        add_defect((sizes > 0) & _bad_ranges(manifest, shards, offsets, sizes), "have flow outside of their shard")
     in_shard, in_split = Counter(shards), Counter(splits)
     for shard in manifest.shards:
         expect_equal(f"videos in {shard.name}", in_shard[shard.name], shard.videos)
@@ -161,19 +164,28 @@ def check_members(root: Path, manifest: Manifest, table: pa.Table, advance: Call
     """Checks that each byte range is a member of that size with the video's key; calls `advance` after each row."""
     defects: list[DatasetDefect] = []
     rows = rows_by_shard(table)
+    names = ["key", "video_offset", "video_size"] + ["flow_offset", "flow_size"] * ("flow_size" in table.schema.names)
     for shard in manifest.shards:
-        columns = table.select(["key", "video_offset", "video_size"]).take(rows.get(shard.name, NO_ROWS)).columns
-        ranges = list(zip(*(column.to_pylist() for column in columns), strict=True))
+        columns = table.select(names).take(rows.get(shard.name, NO_ROWS)).columns
+        members = list(zip(*(column.to_pylist() for column in columns), strict=True))
+        ranges = [range_[:3] for range_ in members]
+        flows = [(range_[0], *range_[3:]) for range_ in members if range_[3:] and range_[4]]
         if manifest.encode.get("key_prefix") is not None:  # the prefix is not in the tar
             ranges = [(key.removeprefix(key_prefix_of_shard(shard.name)), *range_) for key, *range_ in ranges]
         if (root / shard.name).is_file():
             defects += _check_shard_members(root, root / shard.name, ranges)
+            defects += _check_shard_members(root, root / shard.name, flows, is_sample_flow)
         for _ in ranges:
             advance()
     return defects
 
 
-def _check_shard_members(root: Path, path: Path, ranges: list[tuple[str, int, int]]) -> Iterator[DatasetDefect]:
+def _check_shard_members(
+    root: Path,
+    path: Path,
+    ranges: list[tuple[str, int, int]],
+    is_member: Callable[[str, str], bool] = is_sample_video,
+) -> Iterator[DatasetDefect]:
     try:
         with path.open("rb") as file:
             headers = [os.pread(file.fileno(), 512, max(offset - 512, 0)) for _, offset, _ in ranges]
@@ -181,7 +193,9 @@ def _check_shard_members(root: Path, path: Path, ranges: list[tuple[str, int, in
         yield DatasetDefect(path.name, f"cannot be read ({error.strerror})", COPY_FIX)
         return
     unmatched = [
-        range_ for range_, header in zip(ranges, headers, strict=True) if not is_video_header(header, *range_[::2])
+        range_
+        for range_, header in zip(ranges, headers, strict=True)
+        if not is_video_header(header, *range_[::2], is_member)
     ]
     if not unmatched:
         return
@@ -194,7 +208,7 @@ def _check_shard_members(root: Path, path: Path, ranges: list[tuple[str, int, in
         member = members.get(offset)
         if member is None:
             yield DatasetDefect(f"{path.name}, {key}", f"no file begins at byte {offset}", reindex_fix(root))
-        elif not is_sample_video(key, member.name) or member.size != size:
+        elif not is_member(key, member.name) or member.size != size:
             problem = (
                 f"at byte {offset} is {member.name} of {member.size} bytes, index.parquet says {size} bytes of {key}"
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 from datamodules.annotations.list_format import ListOptions
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.list_formats.formats import AnnotationFormat, describe_formats
+from datamodules.optical_flow.flow_estimation import FlowMethod
 from datamodules.options import Options
 from datamodules.splits.division_options import DivisionOptions
 from pipeline.cli.arguments import call_from_command_line
@@ -32,6 +33,9 @@ class EncodingOptions(Options):
         square_pixels: scale videos with non-square pixels to square ones; default: pixels are kept as stored, with
             their shape in the file and, as pixel_aspect, in the index.
         copy: store the original bytes, after every frame was decoded, instead of encoding.
+        flow: store the optical flow of consecutive frames too, for `data.init_args.stream: flow` or `both`.
+        flow_method: how it is estimated: `dis`, with OpenCV; or `tvl1` as for I3D, with OpenCV's contributed modules,
+            a hundred times slower.
     """
 
     short_side: int | list[int] = 256
@@ -41,6 +45,8 @@ class EncodingOptions(Options):
     fast_decode: bool = True
     square_pixels: bool = False
     copy: bool = False
+    flow: bool = False
+    flow_method: FlowMethod = "dis"
 
     def profiles(self) -> list[EncodeProfile]:
         """One encoding profile for each rendition, from larger to smaller; none with `copy`.
@@ -65,6 +71,8 @@ class EncodingOptions(Options):
         profiles = [replace(encode, short_side=side) for side in sorted(short_sides, reverse=True)]
         if not self.copy:
             return profiles
+        if self.flow:
+            raise PackError("flow: is computed for the videos that pack encodes, and --copy stores them as they are")
         requested = {**profiles[0].as_dict(), "short_side": shown}
         defaults = {**EncodeProfile().as_dict(), "short_side": str(EncodeProfile.short_side)}
         for setting in requested:

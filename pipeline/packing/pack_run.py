@@ -51,7 +51,6 @@ from pipeline.packing.shard_plan import (
     PackSettings,
     ShardPart,
     described_records,
-    encoder_versions,
     order_records,
     plain_digest,
     plan_parts,
@@ -120,6 +119,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         options.retry_quarantined,
         tuple(profiles[1:]),
         annotations.task,
+        options.flow_method if options.flow else None,
     )
     if options.group_by is not None:
         if annotations.has_groups:
@@ -143,7 +143,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         shard_sizes = reuse_division(
             out,
             {split: len(records) for split, records in split_records.items()},
-            lambda: _divide_records(split_records, settings.profile, options),
+            lambda: _divide_records(split_records, settings.profile, options, settings.flow is not None),
         )
         parts = tuple(plan_parts(split_records, name, shard_sizes, read_quarantine(out)))
         yield PackRun(
@@ -175,7 +175,7 @@ def refuse_copies(records: Sequence[VideoRecord]) -> None:
 
 
 def _divide_records(
-    split_records: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions
+    split_records: Mapping[str, Sequence[VideoRecord]], profile: EncodeProfile | None, bounds: ShardOptions, flow: bool
 ) -> ShardSizes:
     """The number of videos in each shard of each split, from the estimated sizes of the largest rendition."""
     shard_sizes = {}
@@ -183,7 +183,7 @@ def _divide_records(
         sizes = file_sizes([record.path for record in records])
         rows = Counter(record.path for record in records)
         estimates = [
-            estimate_bytes(record, size, profile, rows[record.path])
+            estimate_bytes(record, size, profile, rows[record.path], flow)
             for record, size in zip(records, sizes, strict=True)
         ]
         shard_sizes[split] = divide_by_size(estimates, bounds.videos_per_shard, bounds.shard_bytes)
@@ -239,7 +239,7 @@ def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> tuple[Manifes
             run.classes,
             folds,
             encode,
-            encoder_versions(),
+            run.settings.versions,
             rendition_of=identity,
         )
     shards = [result.shard for result in results if result.shard is not None]
@@ -252,7 +252,7 @@ def finish_dataset(run: PackRun, results: Sequence[PartResult]) -> tuple[Manifes
         run.classes,
         folds,
         run.settings.encode,
-        encoder_versions(),
+        run.settings.versions,
         run.settings.renditions,
     )
     return manifest, divided
@@ -272,7 +272,7 @@ def _recorded_options(
         "name": name,
         **settings.encode,
         **{field.name: getattr(pack_options, field.name) for field in fields(ShardOptions)},
-        **encoder_versions(),
+        **settings.versions,
         "task": settings.task,
         "classes": plain_digest(list(classes)),
         "annotations": plain_digest(described_records(annotations.records, settings)),

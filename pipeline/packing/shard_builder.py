@@ -22,6 +22,7 @@ from datamodules.annotations.video_files import check_video_file
 from datamodules.dataset.dataset_index import ShardRow, VideoDescription, index_shard, open_shard_writer
 from datamodules.dataset.manifest import MANIFEST_NAME, ShardFile
 from datamodules.dataset.quarantine import one_line
+from datamodules.encoding.flow_rendition import encode_with_flow
 from datamodules.encoding.image_folders import transcode_images
 from datamodules.encoding.segments import transcode_segment
 from datamodules.encoding.transcoding import EncodedVideo, inspect, transcode_renditions
@@ -149,11 +150,11 @@ def _make_shards(
                 report(PackProgress(1, 1, 0))
                 continue
             for writer, video in zip(writers, result, strict=True):
-                writer.write(record.key, video.data, _describe(record, part.split, video, settings))
+                writer.write(record.key, video.data, _describe(record, part.split, video, settings), video.flow)
             notes.append(video_notes(record.key, result[0].notes))
             source_size = round(file_size(record.path) * result[0].source_share)
             num_stored, source_bytes = num_stored + 1, source_bytes + source_size
-            report(PackProgress(1, 0, source_size, stored_bytes=tuple(len(video.data) for video in result)))
+            report(PackProgress(1, 0, source_size, stored_bytes=tuple(len(one.data) + len(one.flow) for one in result)))
     if not num_stored:
         for path in paths:
             path.unlink()
@@ -202,6 +203,8 @@ def _call_encoder(record: VideoRecord, settings: PackSettings, process: Killable
     if settings.profile is None:
         return [call(inspect, record.path)]
     profiles = (settings.profile, *settings.smaller)
+    if settings.flow is not None:
+        call = partial(call, encode_with_flow, settings.flow, settings.profile.key_frame_interval)
     if is_folder:
         return call(transcode_images, record.path, profiles, record.frames_per_second, segment)
     if segment is not None:
@@ -230,6 +233,7 @@ def _describe(record: VideoRecord, split: str, video: EncodedVideo, settings: Pa
         task=settings.task,
         source_start=video.source_start,
         source_end=video.source_end,
+        flow_sha256=hashlib.sha256(video.flow).hexdigest() if video.flow else "",
     )
 
 

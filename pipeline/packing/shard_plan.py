@@ -16,6 +16,7 @@ from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.manifest import Rendition
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.leakage.perceptual_hash import HASH_VERSION
+from datamodules.optical_flow.flow_estimation import FlowMethod, flow_method_version
 
 FOLDED_SPLIT = "all"
 
@@ -33,6 +34,7 @@ class PackSettings:
         retry_quarantined: Run parts with refused videos again.
         smaller: The encoding profiles of the smaller renditions, from larger to smaller.
         task: What the labels of the dataset are.
+        flow: How the optical flow of the videos is estimated, which is stored beside them; None: no flow.
     """
 
     root: Path
@@ -43,6 +45,12 @@ class PackSettings:
     retry_quarantined: bool = False
     smaller: tuple[EncodeProfile, ...] = ()
     task: Task = "single_label"
+    flow: FlowMethod | None = None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that determine the bytes of a shard."""
+        return encoder_versions(self.flow)
 
     @property
     def encode(self) -> dict[str, Any]:
@@ -69,7 +77,8 @@ class PackSettings:
 
     def _describe(self, profile: EncodeProfile | None) -> dict[str, Any]:
         stored = {"copy": True} if profile is None else {"copy": False, **profile.as_dict()}
-        return stored | {"min_frames": self.min_frames}
+        flow = {} if self.flow is None else {"flow": self.flow}
+        return stored | {"min_frames": self.min_frames} | flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +98,15 @@ class ShardPart:
     quarantined: tuple[Refusal, ...] = ()
 
 
-def encoder_versions() -> dict[str, str]:
-    """Versions of the libraries that determine the bytes of a shard."""
+def encoder_versions(flow: FlowMethod | None = None) -> dict[str, str]:
+    """Versions of the libraries that determine the bytes of a shard, with OpenCV's where it estimates the flow.
+
+    Raises:
+        FlowUnavailableError: OpenCV does not import, or lacks the method.
+    """
     codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
-    return {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
+    versions = {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
+    return versions if flow is None else versions | {"opencv": flow_method_version(flow)}
 
 
 def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, list[VideoRecord]]:
@@ -141,7 +155,7 @@ def plan_parts(
 def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
     """Digest of everything that determines a shard: its records, the encoding settings and the library versions."""
     records = described_records(part.records, settings)
-    content = [part.shard, part.split, records, settings.encode, encoder_versions(), HASH_VERSION]
+    content = [part.shard, part.split, records, settings.encode, settings.versions, HASH_VERSION]
     return plain_digest(content + settings.smaller_encodes)
 
 

@@ -31,11 +31,14 @@ _SHARE_OF_FILE = 0.45
 _BYTES_PER_SECOND = 60_000
 _FRAMES_PER_SECOND = 25
 _FAST_DECODE = 1.12
+_FLOW_SHARE = 2.5  # bytes of the flow, in those of the video (docs/datasets/flow.md)
 _THREADS = 16  # a network file system serves many requests at once
 _BATCH = 500
 
 
-def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile | None, rows: int = 1) -> int:
+def estimate_bytes(
+    record: VideoRecord, file_bytes: int, profile: EncodeProfile | None, rows: int = 1, flow: bool = False
+) -> int:
     """Estimates the bytes of a video in its shard, by the formula in this module's docstring.
 
     Args:
@@ -43,6 +46,7 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
         file_bytes: Size of its file in bytes; 0 where there is no file, and then the estimate is 0.
         profile: The encoding profile; None stores the file as it is.
         rows: Number of videos that are cut out of the file; one of unknown duration counts as an equal part of it.
+        flow: Whether optical flow is stored with it, which is as large as the video or several times larger.
     """
     if file_bytes == 0:
         return 0
@@ -54,7 +58,7 @@ def estimate_bytes(record: VideoRecord, file_bytes: int, profile: EncodeProfile 
     rate = 1.0 if profile.fps is None else math.pow(min(profile.fps / 30, 1.0), 0.33)
     detail = math.pow(profile.short_side / 256, 1.3) * rate * math.pow(2, (23 - profile.crf) / 6)
     coding = (1 + 3.2 / profile.key_frame_interval) / 1.2 * (_FAST_DECODE if profile.fast_decode else 1.0)
-    return round(size * detail * coding) + MEMBER_BYTES
+    return round(size * detail * coding * (1 + _FLOW_SHARE * flow)) + MEMBER_BYTES
 
 
 def _duration(record: VideoRecord) -> float | None:
