@@ -28,6 +28,7 @@ TOUR += [
     "docs/features.md",
     "docs/classify.md",
     "docs/export.md",
+    "docs/publish.md",
     "docs/models.md",
 ]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"

@@ -1,6 +1,7 @@
-"""Atomic writes: a file is written under a temporary name in the same folder, synced, then renamed."""
+"""Atomic writes: a file or folder is written under a temporary name in the same folder, then renamed."""
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,29 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def write_folder_atomically(folder: Path) -> Iterator[Path]:
+    """Context manager that yields a new temporary folder, which takes the place of `folder` at the end.
+
+    If the body raises, nothing is left of it and `folder` is unchanged.
+
+    Args:
+        folder: The folder to write, whose parents are created; what is there is replaced.
+
+    Yields:
+        The folder to write to.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}{PARTIAL_SUFFIX}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sync_folder(folder: Path) -> None:

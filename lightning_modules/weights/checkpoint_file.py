@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lightning_modules.weights.model_repository import is_repository, read_repository
 from lightning_modules.weights.safe_load import load_plain
 
 
@@ -24,13 +25,21 @@ def training_fingerprints(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torc
     return (fingerprints[0] if fingerprints else None, *checkpoint.get("trained_before", ()))
 
 
+def training_dataset(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Description of the training data of a checkpoint, as the data module saved it; empty if it did not."""
+    states = [state for state in checkpoint.values() if isinstance(state, dict)]
+    return next((dict(state["dataset"]) for state in states if isinstance(state.get("dataset"), dict)), {})
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint that `fit` wrote; only plain data and tensors are loaded.
+    """Reads a checkpoint that `fit` wrote, or a model repository; only plain data and tensors are loaded.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
     """
+    if is_repository(Path(path)):
+        return read_repository(Path(path))
     checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
     if not is_own_checkpoint(checkpoint):
         raise ValueError(

@@ -15,10 +15,16 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from lightning_modules.weights.checkpoint_file import is_own_checkpoint, public_class_path, training_fingerprints
+from lightning_modules.weights.checkpoint_file import (
+    is_own_checkpoint,
+    public_class_path,
+    read_checkpoint,
+    training_fingerprints,
+)
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
 from lightning_modules.weights.key_mapping import FRAME_ENCODER, I3D, INCEPTION_V1, find_key_mapping, state_from_flax
+from lightning_modules.weights.model_repository import is_repository
 from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import require_file
 from lightning_modules.weights.weight_files import read_content, without_wrappers
@@ -54,7 +60,7 @@ class Weights:
 
 
 def read_weights(name_or_path: str | Path) -> Weights:
-    """Reads the weights of a published checkpoint, by its name, or of a file in a known naming or written by `fit`.
+    """Reads the weights of a published checkpoint, by name, of a file of known naming or of `fit`, or of a repository.
 
     Raises:
         FileNotFoundError: neither a file nor a published name.
@@ -63,6 +69,8 @@ def read_weights(name_or_path: str | Path) -> Weights:
     """
     published = None
     path = Path(name_or_path)
+    if is_repository(path):
+        return _weights_of_checkpoint(read_checkpoint(path), str(path))
     if not path.is_file():
         if path.suffix or len(path.parts) > 1 or path.is_dir():
             require_file(path, f"weights {str(name_or_path)!r}")

@@ -7,12 +7,12 @@ from typing import Any
 
 from datamodules.dataset.open_dataset import open_manifest
 from datamodules.splits.split_file import read_split_file
-from lightning_modules.weights.checkpoint_file import read_checkpoint
+from lightning_modules.weights.checkpoint_file import read_checkpoint, training_dataset
 from pipeline.cli.terminal import print_text
 from pipeline.evaluation.compare import COMPARISON_NAME, compare_results, print_comparison, write_comparison
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.score_checkpoint import open_checkpoint_and_data, score_checkpoint
-from pipeline.exported_models.open_model import is_model_folder, training_dataset
+from pipeline.exported_models.open_model import dataset_of_model, is_model_folder
 from pipeline.inference.output_paths import default_folder, default_folds_folder, distinct_names
 from pipeline.inference.trained_split_file import trained_split_file
 from pipeline.report.fold_results import write_fold_results
@@ -113,8 +113,5 @@ def training_fold(path: Path) -> str | None:
 def training_data(path: Path) -> dict[str, Any]:
     """Returns the description of the training data in a checkpoint or model; empty if it has none."""
     if is_model_folder(path):
-        return dict(training_dataset(path))
-    for state in read_checkpoint(path).values():
-        if isinstance(state, dict) and isinstance(state.get("dataset"), dict):
-            return dict(state["dataset"])
-    return {}
+        return dict(dataset_of_model(path))
+    return training_dataset(read_checkpoint(path))

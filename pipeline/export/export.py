@@ -2,9 +2,6 @@
 
 import copy
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +9,11 @@ from typing import Any, Literal, cast
 
 import torch
 
-from datamodules.storage.atomic_write import PARTIAL_SUFFIX
+from datamodules.storage.atomic_write import write_folder_atomically
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import public_class_path
+from lightning_modules.weights.fingerprint_file import write_fingerprints
 from pipeline.classify.linear_head import LinearHead, attach_head
 from pipeline.classify.packed_videos import is_packed_dataset
 from pipeline.classify.video_input import Preprocessing, preprocessing_of
@@ -31,7 +29,7 @@ from pipeline.exported_models.model_folder import (
     ProgramFormat,
     ProgramPrecision,
 )
-from pipeline.exported_models.open_model import is_model_folder, open_model, write_fingerprints
+from pipeline.exported_models.open_model import is_model_folder, open_model
 from pipeline.exported_models.programs import TRUSTED_LOADER, import_onnx
 from pipeline.inference.inference_options import CheckpointOptions, OverwriteOptions
 from pipeline.inference.output_paths import refuse_unwritable_folder
@@ -45,8 +43,8 @@ class ExportOptions(CheckpointOptions, OverwriteOptions):
     """Options of `export`.
 
     Attributes:
-        checkpoint: file that `fit` wrote, a name that `python -m pipeline weights list` prints, or a network of a
-            library, such as `transformers:NAME_OR_FOLDER`.
+        checkpoint: file that `fit` wrote, folder that `publish` wrote, a name that `python -m pipeline weights list`
+            prints, or a network of a library, such as `transformers:NAME_OR_FOLDER`.
         out: folder to write: the program, model.json with classes and clips, and what else `classify --model` needs.
         format: onnx, a program for onnxruntime and others; or torch, a program of torch.export.
         precision: what the network computes in: float32, or float16, half the size, for GPUs. Pixels are normalized,
@@ -93,9 +91,10 @@ def export(options: ExportOptions) -> None:
     description = _describe(reference, trained, preprocessing, options)
     program = _program_of(reference, trained, options.precision)
     exported = trace(program, _example(frames, size), description.variable_frames)
-    with _new_folder(options.out) as folder:
+    with write_folder_atomically(options.out) as folder:
         (write_onnx if options.format == "onnx" else write_torch)(exported, description, folder)
-        write_fingerprints(folder / FINGERPRINTS_NAME, trained.fingerprints)
+        states = [None if known is None else known.state() for known in trained.fingerprints]
+        write_fingerprints(folder / FINGERPRINTS_NAME, states)
         if options.linear is not None:
             shutil.copyfile(options.linear, folder / LINEAR_NAME)
         description.write(folder, {})
@@ -194,17 +193,3 @@ def _refuse_existing(out: Path, overwrite: bool) -> None:
     if out.exists() and any(out.iterdir()) and not (overwrite and is_model_folder(out)):
         what = "is an exported model; give --overwrite to replace it" if is_model_folder(out) else "is not empty"
         raise ValueError(f"out={str(out)!r}: {what}, or choose another folder")
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Context of a folder that takes the place of `out` at its end, and of which nothing is left after an error."""
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}{PARTIAL_SUFFIX}")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
-
 from datamodules.leakage.training_fingerprint import TrainingFingerprint
 from lightning_modules import VideoClassifier
+from lightning_modules.weights.fingerprint_file import read_fingerprints
 from pipeline.exported_models.exported_classifier import ExportedClassifier, FeatureHead
 from pipeline.exported_models.model_folder import (
     DESCRIPTION_NAME,
@@ -61,7 +59,10 @@ def open_model(folder: Path, allow: Sequence[str] | None = None) -> TrainedCheck
     if description.averaged == "features":
         head = FeatureHead(*FeatureClassifier.load(folder / LINEAR_NAME))
     model = ExportedClassifier.from_program(program, description, head)
-    fingerprints = read_fingerprints(folder / FINGERPRINTS_NAME)
+    fingerprints: tuple[TrainingFingerprint | None, ...] = tuple(
+        None if saved is None else TrainingFingerprint.from_state(saved)
+        for saved in read_fingerprints(folder / FINGERPRINTS_NAME)
+    )
     if head is not None:
         fingerprints = (*fingerprints, None)  # which videos the linear classifier was fitted to is not known
     return TrainedCheckpoint(
@@ -75,33 +76,7 @@ def open_model(folder: Path, allow: Sequence[str] | None = None) -> TrainedCheck
     )
 
 
-def training_dataset(path: Path) -> Mapping[str, Any]:
+def dataset_of_model(path: Path) -> Mapping[str, Any]:
     """The description of the dataset that an exported model was trained on; empty if it is not known."""
     dataset: Mapping[str, Any] = ModelDescription.read(path).checkpoint["dataset"]
     return dataset
-
-
-def write_fingerprints(path: Path, fingerprints: Sequence[TrainingFingerprint | None]) -> None:
-    """Writes the fingerprints of a checkpoint's trainings, the last first; unknown ones as nothing but their number."""
-    tensors = {
-        f"{number}.{name}": value
-        for number, fingerprint in enumerate(fingerprints)
-        if fingerprint is not None
-        for name, value in fingerprint.state().items()
-    }
-    path.write_bytes(save({**tensors, "count": torch.tensor(len(fingerprints))}))
-
-
-def read_fingerprints(path: Path) -> tuple[TrainingFingerprint | None, ...]:
-    """Reads what `write_fingerprints` wrote; a single unknown training if there is no file."""
-    if not path.is_file():
-        return (None,)
-    tensors = load_file(path)
-    states = [
-        {name: tensors.get(f"{number}.{name}") for name in TrainingFingerprint._fields}
-        for number in range(int(tensors["count"]))
-    ]
-    return tuple(
-        None if any(value is None for value in state.values()) else TrainingFingerprint.from_state(state)
-        for state in states
-    )

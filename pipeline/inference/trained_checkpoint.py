@@ -19,7 +19,8 @@ from lightning_modules import PretrainedVideoNetwork, VideoClassifier, VideoNetw
 from lightning_modules.layers.batch_norm_folding import fold_batch_norms
 from lightning_modules.networks.video_libraries import LIBRARY_PREFIXES
 from lightning_modules.tasks.label_task import refuse_other_task
-from lightning_modules.weights.checkpoint_file import read_checkpoint, training_fingerprints
+from lightning_modules.weights.checkpoint_file import read_checkpoint, training_dataset, training_fingerprints
+from lightning_modules.weights.model_repository import WEIGHTS_NAME, is_repository
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
@@ -37,8 +38,8 @@ class TrainedCheckpoint(NamedTuple):
     """A checkpoint of `fit`, or a published one, loaded for inference.
 
     Attributes:
-        path: the path of the file.
-        sha256: SHA-256 of the file, hexadecimal.
+        path: the path of the file, or of the folder of a model repository.
+        sha256: SHA-256 of the file, or of the repository's weights, hexadecimal.
         model: the network, on the CPU, in evaluation mode, with batch norms folded into convolutions: not to be trained
             or saved.
         clips: `CLIP_SETTINGS` of the training; empty if it did not use `ShardedVideoDataModule`.
@@ -80,8 +81,8 @@ def open_checkpoint(
     """Loads a checkpoint of ours or a published one as untrusted data, see `VideoNetwork.load`.
 
     Args:
-        path: the path of the file, a name that `python -m pipeline weights list` prints, or a network of a library as
-            for `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
+        path: the path of the file, a folder that `publish` wrote, a name that `python -m pipeline weights list` prints,
+            or a network of a library as for `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
         allow: modules that model classes may come from, besides lightning_modules.
         kind: required class of the network, such as `VideoClassifier`.
 
@@ -103,14 +104,11 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
     clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
-    data_states = [
-        state for state in checkpoint.values() if isinstance(state, dict) and isinstance(state.get("dataset"), dict)
-    ]
-    state = data_states[0] if data_states else {"dataset": {}}
     fingerprints = tuple(
         None if saved is None else TrainingFingerprint.from_state(saved) for saved in training_fingerprints(checkpoint)
     )
-    return TrainedCheckpoint(path, file_sha256(path), model, clips, state["dataset"], fingerprints)
+    file = path / WEIGHTS_NAME if is_repository(path) else path
+    return TrainedCheckpoint(path, file_sha256(file), model, clips, training_dataset(checkpoint), fingerprints)
 
 
 def _open_library_network(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
