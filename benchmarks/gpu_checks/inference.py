@@ -17,7 +17,7 @@ from benchmarks.gpu_checks.training_steps import workload_of
 from benchmarks.gpu_checks.video_datasets import LARGE, SMALL, dataset_of
 from benchmarks.turns import count, spend
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.loading.loader_options import LoaderOptions
+from datamodules.loading.loader_options import DEFAULT_WORKERS
 from lightning_modules import C3D, I3D
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.evaluate_options import EvaluateOptions
@@ -37,8 +37,8 @@ class Way(NamedTuple):
 
 
 def ways(settings: Settings) -> list[Way]:
-    """The defaults; workers for the processors that there are; and with these, bf16 and planes."""
-    usual, many = LoaderOptions().num_workers, num_workers(settings)
+    """Two workers; workers for the processors that there are; and with these, bf16 and planes."""
+    usual, many = DEFAULT_WORKERS, num_workers(settings)
     if settings.tiny:
         return [Way("bf16-mixed", 0, "i420")]
     return [Way("32-true", usual, "rgb"), Way("32-true", many, "rgb"), Way("bf16-mixed", many, "i420")]

@@ -18,12 +18,13 @@ from benchmarks.gpu_checks.results import Goal, Results, Settings
 from benchmarks.networks.model import matmul_rate
 from benchmarks.turns import load, spend
 from datamodules.loading.loader_options import LoaderOptions
+from datamodules.loading.planned_loader import HELD_BATCHES
 
 PRODUCT = "product of matrices, bf16"  # whose rate is the divisor of all shares
 _SHARED_MEMORY = Path("/dev/shm")
 # cuDNN 9.8 to 9.14 convolved some large clips wrongly in 3D and bf16 (pytorch issue 163539).
 _WRONG_CUDNN = range(90800, 91500)
-_I3D_BATCH_BYTES, _WORKERS, _HELD_BATCHES = 24 * 64 * 224 * 224 * 3, 12, 3
+_I3D_BATCH_BYTES, _WORKERS = 24 * 64 * 224 * 224 * 3, 12
 
 
 def conditions(settings: Settings, results: Results) -> None:
@@ -42,7 +43,7 @@ def conditions(settings: Settings, results: Results) -> None:
     results.add("what torch.compile needs", told, works, Goal(1, words="all there"))
     if _SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(_SHARED_MEMORY).free / 2**30
-        held = LoaderOptions().prefetch_factor + _HELD_BATCHES
+        held = LoaderOptions().prefetch_factor + HELD_BATCHES
         needed = _WORKERS * held * _I3D_BATCH_BYTES / 2**30  # see SharedMemoryPool
         results.add(
             f"shared memory, for {_WORKERS} workers of 24 clips of 64 x 224",

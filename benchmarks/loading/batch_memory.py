@@ -24,7 +24,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.loading import planned_loader
 
 CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
-SIDES = {"used again": planned_loader._HELD_BATCHES, "fresh": -2}  # blocks beside the two that are fetched ahead
+SIDES = {"used again": planned_loader.HELD_BATCHES, "fresh": -2}  # blocks beside the two that are fetched ahead
 
 
 class Side(NamedTuple):
@@ -37,7 +37,7 @@ class Side(NamedTuple):
 def started(data: Path, clip: str, held: int, split: str) -> Side:
     """A loader whose worker has loaded some batches."""
     frames, size, short_side = CLIPS[clip]
-    planned_loader._HELD_BATCHES = held
+    planned_loader.HELD_BATCHES = held
     options = {"sided_classes": "keep", "num_workers": 1, "worker_start": "forkserver", "prefetch_factor": 2}
     shape = {"num_frames": frames, "crop_size": size, "resize": short_side, "rendition": "auto"}
     module = ShardedVideoDataModule(

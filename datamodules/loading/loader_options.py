@@ -13,6 +13,7 @@ from datamodules.options import Options
 from datamodules.transforms.yuv420 import Pixels
 from datamodules.video.decoding import Decoder, describe_decoder, resolve_decoder
 
+DEFAULT_WORKERS = 2
 WorkerStart = Literal["fork", "forkserver", "spawn"]
 
 
@@ -35,7 +36,8 @@ class LoaderOptions(DecoderOptions):
 
     Attributes:
         batch_size: videos per rank and step; in evaluation at most, bounded by the bytes of their clips.
-        num_workers: data loader worker processes per rank; 0 reads in the training process.
+        num_workers: data loader worker processes per rank; 0 reads in the process itself. Default: 2; in `evaluate`,
+            `features` and `classify` on a GPU its share of the processors, less one.
         worker_start: start method of workers. `fork` is fast but unsafe with threads, which Ray and CUDA have.
         worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
             with the video's key; 0 for no limit.
@@ -46,7 +48,7 @@ class LoaderOptions(DecoderOptions):
     """
 
     batch_size: int = 8
-    num_workers: int = 2
+    num_workers: int | None = None
     worker_start: WorkerStart = "forkserver"
     worker_timeout_s: int = 300
     prefetch_factor: int = 2
@@ -59,14 +61,15 @@ class LoaderOptions(DecoderOptions):
 
     def worker_arguments(self) -> dict[str, Any]:
         """Returns the keyword arguments of `PlannedLoader` for start and timeout of its workers."""
-        if self.num_workers == 0:
+        num_workers = DEFAULT_WORKERS if self.num_workers is None else self.num_workers
+        if num_workers == 0:
             return {"num_workers": 0}
         context = multiprocessing.get_context(self.worker_start)
         if self.worker_start == "forkserver":
             # Imported once by the server, before it forks: a worker then starts in milliseconds.
             context.set_forkserver_preload([ClipReader.__module__])
         return {
-            "num_workers": self.num_workers,
+            "num_workers": num_workers,
             "multiprocessing_context": context,
             "persistent_workers": True,
             "prefetch_factor": self.prefetch_factor,

@@ -33,10 +33,10 @@ from pipeline.inference.part_rows import PartRows
 from pipeline.inference.provenance import describe_computation, library_versions
 from pipeline.inference.resumable_export import ResumableExport, StepRows
 from pipeline.inference.split_runner import run_over_split
-from pipeline.inference.trained_checkpoint import TrainedCheckpoint
+from pipeline.inference.trained_checkpoint import TrainedCheckpoint, loading_settings
 from pipeline.inference.video_file_index import VideoFileIndex, open_video_files
 from pipeline.metrics.predictions import fixed_size_lists, provenance_of, with_provenance
-from pipeline.processes.compute_device import batch_bytes, forward_bytes, inference_device
+from pipeline.processes.compute_device import forward_bytes, inference_device
 
 _ASIDE = ("checkpoint", "versions", "dataset", "videos", "left_out", "device")  # the scores do not depend on these
 
@@ -175,7 +175,7 @@ def _data_settings(preprocessing: Preprocessing, options: ClassExportOptions) ->
     sampler, transform = preprocessing.sampler, preprocessing.transform
     return {
         **{field.name: getattr(sampler.shape, field.name) for field in fields(sampler.shape)},
-        **{field.name: getattr(options, field.name) for field in fields(LoaderOptions)},
+        **loading_settings(options, options.accelerator, options.devices),
         "test_sampling": sampler.method,
         "num_clips": sampler.num_clips,
         "clip_step": sampler.step if sampler.method == "dense" else None,
@@ -185,7 +185,6 @@ def _data_settings(preprocessing: Preprocessing, options: ClassExportOptions) ->
         "resize": transform.resize,
         "test_split": ALL_VIDEOS,
         "predict_split": ALL_VIDEOS,
-        "eval_batch_bytes": batch_bytes(inference_device(options.accelerator)),
         "allow_missing": True,
     }
 

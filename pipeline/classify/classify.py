@@ -33,8 +33,7 @@ from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
-
-_NUM_DECODE_THREADS = 2
+from pipeline.processes.compute_device import loader_workers
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def annotated_paths(paths: Sequence[VideoInput], annotate: Path | None) -> list[
 def _classify_videos(
     paths: Sequence[VideoInput], preprocessing: Preprocessing, scorer: VideoScorer, choice: ClassChoice
 ) -> Iterator[dict[str, Any]]:
-    for group in _group_by_size(read_ahead(paths, preprocessing, _NUM_DECODE_THREADS)):
+    for group in _group_by_size(read_ahead(paths, preprocessing, loader_workers(scorer.device, 1))):
         readable = [video.clips for video in group if isinstance(video.clips, Tensor)]
         scores = iter(scorer(readable) if readable else ())
         for video in group:

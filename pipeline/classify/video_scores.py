@@ -19,12 +19,15 @@ class VideoScorer:
 
     Args:
         model: the network, or a linear classifier on a network.
+
+    Attributes:
+        device: where they are computed.
     """
 
     def __init__(self, model: VideoClassifier | LinearHead) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = model.to(self._device)
-        if self._device.type == "cuda":
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = model.to(self.device)
+        if self.device.type == "cuda":
             use_channels_last(self._model)
 
     def __call__(self, videos: Sequence[Tensor]) -> NDArray[np.float32]:
@@ -46,7 +49,7 @@ class VideoScorer:
             for clips in pieces:
                 total = total + len(clips) * self._model.view_means(self._batch([clips]))[0].double().cpu()
                 views += len(clips)
-            means = (total / views).float()[None].to(self._device)
+            means = (total / views).float()[None].to(self.device)
             scores: NDArray[np.float32] = self._model.scores_of(means)[0].float().cpu().numpy()
         return scores
 
@@ -56,6 +59,6 @@ class VideoScorer:
         return scores
 
     def _batch(self, videos: Sequence[Tensor]) -> ClipBatch:
-        self._model.views_at_once = max(1, forward_bytes(self._device) // (4 * videos[0][0].numel()))
+        self._model.views_at_once = max(1, forward_bytes(self.device) // (4 * videos[0][0].numel()))
         batch = ClipBatch.from_clips_of_videos(videos)
-        return batch.to(self._device)
+        return batch.to(self.device)

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from datamodules.loading.frame_options import FrameOptions
-from datamodules.loading.loader_options import LoaderOptions
+from datamodules.loading.loader_options import DEFAULT_WORKERS, LoaderOptions
 from datamodules.loading.planned_loader import HELD_BATCHES
 from datamodules.sampling.clip_options import ClipOptions
 from pipeline.doctor.check_results import CheckResult, compare_versions, print_check_results, run_check
@@ -172,7 +172,8 @@ def loader_memory(options: Mapping[str, Any]) -> int:
     defaults = {each.name: each.default for part in _DATA_OPTIONS for each in dataclasses.fields(part)}
     values: dict[str, Any] = defaults | {name: value for name, value in options.items() if value is not None}
     pixels = values["batch_size"] * values["num_frames"] * values["crop_size"] ** 2
-    batches = values["num_workers"] * (values["prefetch_factor"] + HELD_BATCHES)
+    num_workers = DEFAULT_WORKERS if values["num_workers"] is None else values["num_workers"]
+    batches = num_workers * (values["prefetch_factor"] + HELD_BATCHES)
     return int(batches * pixels * 3 // (2 if values["pixels"] == "i420" else 1))
 
 

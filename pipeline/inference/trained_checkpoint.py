@@ -27,7 +27,7 @@ from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.trained_split_file import has_split_file, refuse_changed_split_file, trained_split_file
 from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
 from pipeline.metrics.scored_videos import refuse_other_classes
-from pipeline.processes.compute_device import batch_bytes, inference_device
+from pipeline.processes.compute_device import batch_bytes, inference_device, loader_workers
 
 # Settings of a clip, taken from the checkpoint unless given.
 _PLACEHOLDER_CLASSES = 2  # of the random classifier of a file without one, which is removed
@@ -217,9 +217,22 @@ def data_settings(trained: TrainedCheckpoint, options: InferenceOptions) -> dict
             f"checkpoint {str(trained.path)!r} does not say what its clips were like (it was not trained by "
             "ShardedVideoDataModule): give --num-frames and --crop-size"
         )
-    loading = {field.name: overrides[field.name] for field in fields(LoaderOptions)}
-    size = batch_bytes(inference_device(options.accelerator))
-    return clips | options.data_options() | loading | {"eval_batch_bytes": size}
+    return clips | options.data_options() | loading_settings(options, options.accelerator, options.devices)
+
+
+def loading_settings(options: LoaderOptions, accelerator: str, devices: int) -> dict[str, Any]:
+    """Returns loading as options of the data module; workers and bytes of a batch that are not given are the device's.
+
+    Args:
+        options: options of the loader.
+        accelerator: Lightning's accelerator.
+        devices: ranks on this machine.
+    """
+    loading = {field.name: getattr(options, field.name) for field in fields(LoaderOptions)}
+    device = inference_device(accelerator)
+    if options.num_workers is None:
+        loading["num_workers"] = loader_workers(device, devices)
+    return loading | {"eval_batch_bytes": batch_bytes(device)}
 
 
 def _choose_rendition(trained: TrainedCheckpoint, root: Path, is_resized: bool) -> RenditionChoice:

@@ -1,6 +1,11 @@
 """The device of inference: how much it takes at once, by its memory, and how it computes, for the provenance."""
 
+import os
+
 import torch
+
+from datamodules.loading.loader_options import DEFAULT_WORKERS
+from pipeline.processes.machine import num_processors
 
 _FORWARD_BYTES = 2**25  # 13 of C3D's clips, whose first layer then takes 0.7 GB
 _MAX_FORWARD_BYTES = 2**30  # 27 of I3D's clips of 64 x 224 x 224
@@ -23,6 +28,22 @@ def forward_bytes(device: torch.device) -> int:
 def batch_bytes(device: torch.device) -> int:
     """Bytes of the uint8 clips of a batch: on a GPU as many clips as in one forward pass."""
     return _share(device, 256, _BATCH_BYTES, _MAX_BATCH_BYTES)
+
+
+def loader_workers(device: torch.device, devices: int) -> int:
+    """Data loader workers of a rank of inference, as many as it takes to keep the device busy.
+
+    On a GPU the rank's share of the processors, less one for the rank itself: in bf16 a GPU takes several times the
+    clips that two workers decode. On a CPU two: the network wants the processors too.
+
+    Args:
+        device: the device of inference.
+        devices: ranks on this machine, by the options; a launcher's LOCAL_WORLD_SIZE, as of Ray Train, counts too.
+    """
+    if device.type != "cuda":
+        return DEFAULT_WORKERS
+    ranks = max(devices, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(DEFAULT_WORKERS, num_processors() // ranks - 1)
 
 
 def _share(device: torch.device, divisor: int, on_cpu: int, limit: int) -> int:

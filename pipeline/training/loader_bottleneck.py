@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 
+from datamodules.loading.loader_options import DEFAULT_WORKERS
 from lightning_modules.tasks.lightning_internals import TRANSFER_SPAN, WAIT_SPAN
 from pipeline.processes.machine import num_processors
 
@@ -60,8 +61,8 @@ def _suggest_changes(
     times: TimeBreakdown, settings: Mapping[str, Any], encode: Mapping[str, Any], ranks: int, processors: int | None
 ) -> list[str]:
     changes: list[str] = []
-    workers = settings.get("num_workers")
-    if workers is not None:
+    if "num_workers" in settings:
+        workers = DEFAULT_WORKERS if settings["num_workers"] is None else settings["num_workers"]
         computing = max(times.elapsed - times.waited, 1e-9)
         needed_workers = max(workers + 1, math.ceil(times.loading / computing))  # to load as fast as the model computes
         max_workers = max(1, (processors or num_processors()) // ranks)
