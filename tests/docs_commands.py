@@ -29,6 +29,7 @@ TOUR += [
     "docs/classify.md",
     "docs/export.md",
     "docs/publish.md",
+    "docs/label-tools.md",
     "docs/models.md",
 ]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"

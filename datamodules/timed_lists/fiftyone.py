@@ -4,6 +4,7 @@ The form was verified with FiftyOne's user guide and its importer and exporter (
 `frameutils`. The objects in `FIFTYONE.example` follow the schema of the guide.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,14 @@ def _timestamps(entry: JsonEntry) -> tuple[float, float]:
 
 
 def _locate(path: Path, root: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files by the manifest data.json, else by the names in the list, which may have folders."""
+    """Files by the manifest data.json, else by the names in the list, which may have folders.
+
+    The names in a manifest may have suffixes, which FiftyOne's importer does not look at.
+    """
     folder = root / "data" if (root / "data").is_dir() else root
     manifest = path.parent / "data.json"
     listed = keyed_texts(manifest, read_json(manifest)) if manifest.exists() else {}
+    listed = {os.path.splitext(name)[0]: path for name, path in listed.items()} | listed  # noqa: PTH122
     missing = [name for name in names if name not in listed]
     parts = [Path(name) for name in missing]
     below = [part.parent.as_posix() if not part.is_absolute() and part.parent != Path() else "" for part in parts]

@@ -1,9 +1,10 @@
-"""Reader of what Label Studio exports of TimelineLabels: JSON and JSON-MIN.
+"""Reader of what Label Studio exports of TimelineLabels, and of Choices for whole videos: JSON and JSON-MIN.
 
-The form was verified with the documentation of the tag, the editor's `TimelineRegion.js`, and label-studio-sdk's
-converter. A range counts frames from 1, both ends included, as the vendor's own YOLO backend reads and writes them
-(label-studio-ml-backend), at the `frameRate` of the Video tag, which is not in the export and is 24 by default. The
-objects in `LABEL_STUDIO.example` have the form of true exports.
+The form was verified with the documentation of the tags, the editor's `TimelineRegion.js`, and label-studio-sdk's
+converter, which makes a text of a single choice in JSON-MIN, and an object of several. A range counts frames from 1,
+both ends included, as the vendor's own YOLO backend reads and writes them (label-studio-ml-backend), at the `frameRate`
+of the Video tag, which is not in the export and is 24 by default. The objects in `LABEL_STUDIO.example` have the form
+of true exports.
 """
 
 import math
@@ -54,11 +55,12 @@ def read_label_studio(
     label_field: str | None = None,
     annotation_fps: float | None = None,
 ) -> Annotations:
-    """Read TimelineLabels exported by Label Studio as JSON or JSON-MIN.
+    """Read TimelineLabels or Choices exported by Label Studio as JSON or JSON-MIN.
 
     Frames are taken as times at `annotation_fps`, (start - 1) / annotation_fps to end / annotation_fps seconds, because
     the player counts them at its own rate and not at the file's. Of several annotations of a task the newest counts,
-    cancelled ones do not. A region with several labels gives a segment for each. The group is the video.
+    cancelled ones do not. A region with several labels gives a segment for each. Choices are labels of the whole video;
+    with several, each video needs `trimmed` false, as it otherwise counts once for each. The group is the video.
 
     Args:
         lists: the files, such as exports of several projects.
@@ -66,7 +68,8 @@ def read_label_studio(
             deeper; the eight digits that Label Studio puts before the name of an uploaded file may be missing.
         split: the split of all videos; exports have none.
         trimmed: whether each region is cut out as a video of its own; else videos are whole and have all their labels.
-        label_field: name of the TimelineLabels control; needed where there are several.
+        label_field: name of the TimelineLabels or Choices control; needed where there are several, and for single
+            choices in JSON-MIN.
         annotation_fps: the `frameRate` of the Video tag in the labelling configuration; None: 24, the default there.
 
     Raises:
@@ -76,7 +79,7 @@ def read_label_studio(
     files = [Path(path) for path in as_list(lists)]
     path, split = files[0], require_split(files[0], split)
     entries = [(file, entry) for file in files for entry in list_entries(file, read_json(file))]
-    read = [(file, task) for file, entry in entries for task in _read_entry(entry)]
+    read = [(file, task) for file, entry in entries for task in _read_entry(entry, label_field)]
     tasks = {(file, task.task): task for file, task in sorted(read, key=lambda one: one[1].created)}
     fields = sorted({field for task in tasks.values() for field in task.regions})
     field = _choose_field(path, fields, label_field)
@@ -99,12 +102,16 @@ def read_label_studio(
     return make_annotations(videos, trimmed, path, Path(videos_root), notes=notes)
 
 
-def _read_entry(entry: JsonEntry) -> Iterator[_Task]:
+def _read_entry(entry: JsonEntry, label_field: str | None) -> Iterator[_Task]:
     """The annotations of a task in JSON, or the one of a record in JSON-MIN."""
     if "annotations" not in entry.values:
-        regions = {
-            name: list(entry.entries(name)) for name, value in entry.values.items() if _is_timeline(value)
-        }  # JSON-MIN: the task's data and the controls' values side by side
+        # JSON-MIN: the task's data and the controls' values side by side.
+        regions = {name: list(entry.entries(name)) for name, value in entry.values.items() if _is_timeline(value)}
+        for name, value in entry.values.items():
+            if isinstance(value, dict) and "choices" in value:
+                regions[name] = [JsonEntry(entry.location, value)]
+            elif name == label_field and isinstance(value, str):
+                regions[name] = [JsonEntry(entry.location, {"choices": [value]})]
         created = str(entry.values.get("updated_at") or entry.values.get("created_at") or "")
         yield _Task(entry.location, _task_id(entry), _video(entry, entry.values), created, regions)
         return
@@ -118,7 +125,7 @@ def _read_entry(entry: JsonEntry) -> Iterator[_Task]:
         regions = {}
         for region in annotation.entries("result"):
             value = region.values.get("value")
-            if isinstance(value, dict) and "timelinelabels" in value:
+            if isinstance(value, dict) and value.keys() & {"timelinelabels", "choices"}:
                 name = str(region.values.get("from_name", ""))
                 regions.setdefault(name, []).append(JsonEntry(region.location, value))
         created = str(annotation.values.get("created_at") or annotation.values.get("updated_at") or "")
@@ -147,16 +154,20 @@ def _video(entry: JsonEntry, data: Mapping[str, Any]) -> str:
 
 def _choose_field(path: Path, fields: Sequence[str], requested: str | None) -> str:
     if requested is not None and requested not in fields:
-        raise AnnotationError(f"label_field={requested!r}: {path} has {', '.join(fields) or 'no timeline labels'}")
+        raise AnnotationError(f"label_field={requested!r}: {path} has {', '.join(fields) or 'no labels'}")
     if requested is None and len(fields) > 1:
         raise AnnotationError(f"{path}: labels of several controls, {', '.join(fields)}; choose one (--label-field)")
     return requested or next(iter(fields), "")
 
 
 def _read_region(region: JsonEntry, rate: float) -> Iterator[TimedLabel]:
-    names = region.values["timelinelabels"]
+    kind = "timelinelabels" if "timelinelabels" in region.values else "choices"
+    names = region.values[kind]
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise region.error("timelinelabels", "must be a list of class names")
+        raise region.error(kind, "must be a list of class names")
+    if kind == "choices":
+        yield from (TimedLabel(name.strip()) for name in names)
+        return
     for one in region.entries("ranges"):
         start, end = _frame(one, "start"), _frame(one, "end")
         bounds = Segment(None if start is None else (start - 1) / rate, None if end is None else end / rate)
@@ -218,7 +229,7 @@ def _matches(head: ListHead) -> bool:
 
 LABEL_STUDIO = ListFormat(
     "label_studio",
-    "Label Studio: TimelineLabels exported as JSON or JSON-MIN; --annotation-fps is the frameRate of the Video tag, "
+    "Label Studio: TimelineLabels or Choices, as JSON or JSON-MIN; --annotation-fps is the frameRate of the Video tag, "
     "--label-field the control where there are several, --split the split. Videos: by the names in the list.",
     '[{"id": 1, "data": {"video": "/data/local-files/?d=mydata/drive_data/person_01.mp4"}, "annotations": [{"result":\n'
     '[{"value": {"ranges": [{"start": 382, "end": 445}], "timelinelabels": ["right"]}, "from_name": "videoLabels",\n'

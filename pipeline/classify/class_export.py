@@ -110,7 +110,7 @@ def export_classes(
         refuse_unwritable_file(out)
     files, data = _open_videos(videos, preprocessing, options)
     provenance = _describe(trained, data, preprocessing, options)
-    provenance["classes"] = list(model.class_names)
+    provenance |= {"classes": list(model.class_names), "task": model.task}
     provenance["linear_sha256"] = model.sha256 if isinstance(model, LinearHead) else None
     top = min(top, len(model.class_names))
     schema = _schema(top, len(model.class_names), provenance)
@@ -235,12 +235,13 @@ def _is_exported(out: Path, schema: pa.Schema) -> bool:
     """Whether `out` already holds these scores; raises ValueError if it holds anything else."""
     if not out.exists():
         return False
+    expected = provenance_of(schema, out)
     try:
         found = pq.read_schema(out)
-        about = {"arithmetic": "32-true on cpu"} | provenance_of(found, out)  # files without the entry
+        # Files without the entries.
+        about = {"arithmetic": "32-true on cpu", "task": expected["task"]} | provenance_of(found, out)
     except (pa.ArrowException, OSError, ValueError):
         raise ValueError(f"out={str(out)!r}: is there and is not a file of scores; choose another name") from None
-    expected = provenance_of(schema, out)
     differing = [name for name in expected if name not in _ASIDE and about.get(name) != expected[name]]
     differing += [] if found.names == schema.names else ["top"]
     if differing:

@@ -1,6 +1,7 @@
 """`ScoredVideos`: scores with the labels, keys and groups of their videos, in memory or from predictions.parquet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,15 +81,32 @@ def read_scored_videos(path: Path) -> ScoredVideos:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or has no predictions.
     """
-    file = path / PREDICTIONS_NAME if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"predictions {str(path)!r}: no {PREDICTIONS_NAME} there; `evaluate` writes it")
-    try:
+    file = predictions_file(path)
+    with explain_damage(file):
         scores, table = read_predictions(file)
         provenance = provenance_of(table.schema, file)
         keys, labels = table.column("key").to_pylist(), read_labels(table, len(provenance["classes"]))
         groups = table.column("group").to_pylist() if "group" in table.schema.names else [""] * len(keys)
         return ScoredVideos(scores, labels, provenance["classes"], keys, groups, provenance)
+
+
+def predictions_file(path: Path) -> Path:
+    """The file of predictions that a path names: itself, or the one in a folder of results.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    file = path / PREDICTIONS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"predictions {str(path)!r}: no {PREDICTIONS_NAME} there; `evaluate` writes it")
+    return file
+
+
+@contextmanager
+def explain_damage(file: Path) -> Iterator[None]:
+    """Context manager that raises ValueError, in one sentence, for a file of predictions that cannot be read."""
+    try:
+        yield
     except (pa.ArrowException, KeyError, OSError) as error:  # OSError: a damaged page of the Parquet file
         cause = str(error).splitlines()[0]
         raise ValueError(f"predictions {str(file)!r}: not a file that `evaluate` wrote, or damaged ({cause})") from None

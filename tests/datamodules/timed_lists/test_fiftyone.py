@@ -41,6 +41,8 @@ def test_names_as_labels_clock_times_folders_and_a_manifest(tmp_path: Path) -> N
     listed = write(tmp_path / "labels.json", json.dumps({"classes": None, "labels": labels}))
     write(tmp_path / "data.json", json.dumps({"two": str(tmp_path / "elsewhere" / "two.mp4")}))
     first, second = read_annotations("auto", listed, split="val").records
+    write(tmp_path / "data.json", json.dumps({"two.mp4": str(tmp_path / "elsewhere" / "two.mp4")}))
+    assert read_annotations("auto", listed, split="val").records == [first, second]
     assert (first.path, first.time_start, first.time_end) == (str(tmp_path / "data" / "b" / "one.mp4"), 1.5, 62.0)
     assert (second.path, second.start_frame, second.end_frame) == (str(tmp_path / "elsewhere" / "two.mp4"), 4, 5)
 

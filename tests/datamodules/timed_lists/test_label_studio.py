@@ -127,3 +127,28 @@ def test_split_and_field(tmp_path: Path) -> None:
     assert [record.label for record in records] == ["b"]
     with pytest.raises(AnnotationError, match=r"label_field='third': .*e\.json has actions, other"):
         read_label_studio(listed, tmp_path, "train", label_field="third")
+
+
+def test_choices_are_labels_of_the_whole_video(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+
+    def task(number: int, video: str, *names: str) -> dict[str, Any]:
+        region = {"value": {"choices": list(names)}, "from_name": "action", "to_name": "video", "type": "choices"}
+        return {"id": number, "data": {"video": video}, "annotations": [{"result": [region], "created_at": "1"}]}
+
+    listed = write(tmp_path / "export.json", json.dumps([task(1, "a.mp4", "run"), task(2, "b.mp4", "run", "jump")]))
+    whole = read_label_studio(listed, tmp_path, "train", trimmed=False)
+    assert [(one.key, one.labels, one.is_segment) for one in whole.records] == [
+        ("a", ("run",), False),
+        ("b", ("run", "jump"), False),
+    ]
+    trimmed = read_annotations("auto", listed, split="train").records
+    assert [(one.key, one.label) for one in trimmed] == [("a", "run"), ("b_run", "run"), ("b_jump", "jump")]
+    # JSON-MIN: a text for one choice, an object for several.
+    short = [
+        {"id": 1, "video": "a.mp4", "action": "run"},
+        {"id": 2, "video": "b.mp4", "action": {"choices": ["run", "jump"]}},
+    ]
+    listed = write(tmp_path / "short.json", json.dumps(short))
+    again = read_label_studio(listed, tmp_path, "train", trimmed=False, label_field="action")
+    assert [one.labels for one in again.records] == [("run",), ("run", "jump")]

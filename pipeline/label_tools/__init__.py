@@ -1,0 +1,1 @@
+"""Verb `prelabel`: predictions as what label tools import."""
