@@ -4,6 +4,7 @@ python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pip
 python -m jobs list
 python -m jobs status|logs|stop|resume [ID]
 python -m jobs up|down
+python -m jobs serve --checkpoint runs/demo/last.ckpt
 
 JOBS_STATE_DIR is the folder where the local cluster, its token and the jobs submitted from here are remembered;
 default: action-recognition-pipeline under XDG_STATE_HOME, else under ~/.local/state.
@@ -42,6 +43,8 @@ def main(args: Sequence[str] | None = None) -> int:
         if not own_arguments:
             parser.print_help()
             return 2
+        if own_arguments[0] == "serve" and not has_command:
+            return _serve(own_arguments[1:])
         options = parse(parser, own_arguments, has_command=has_command)
         return _VERBS[options.verb](options[options.verb], command)
     except KeyboardInterrupt:
@@ -195,6 +198,25 @@ def _down(options: Namespace, command: list[str]) -> int:
     stopped = stop_cluster()
     print(f"stopped the cluster at {stopped.address}" if stopped else "no cluster was started here")
     return 0
+
+
+def _serve(arguments: list[str]) -> int:
+    if arguments in (["--status"], ["--stop"]):  # at once: the options import torch
+        from jobs.service.service_commands import print_status, stop_service
+
+        return print_status() if arguments == ["--status"] else stop_service()
+    from jobs.client.ray_head import LOCAL_DRIVER_VARIABLES
+    from jobs.service.service_options import ServiceOptions
+    from pipeline.cli.arguments import call_from_command_line
+
+    options: ServiceOptions = call_from_command_line(ServiceOptions, arguments, "python -m jobs serve")
+    if options.address is None:
+        os.environ |= LOCAL_DRIVER_VARIABLES  # before the first import of ray
+    try:
+        from jobs.service.serve import serve
+    except ModuleNotFoundError as error:
+        raise ValueError(f"serve needs {error.name}: pip install 'action-recognition-pipeline[serve]'") from None
+    return serve(options)
 
 
 def _time(milliseconds: int | None) -> str:

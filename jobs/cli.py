@@ -25,6 +25,7 @@ JOB_VERBS = {
     "resume": "resume a stopped or failed job with the command, spec and code that were submitted",
     "up": "start a local cluster, which submit does by itself where there is none, or with --host a head node",
     "down": "stop the cluster that was started here, its jobs too",
+    "serve": "classify uploaded videos over HTTP: serve --checkpoint FILE; serve --help has the options",
 }
 
 
@@ -102,7 +103,7 @@ def make_parser(description: str | None = None) -> ArgumentParser:
                 "--port", type=int, default=0, help="of the job server; default: 8265, on loopback a free one"
             )
             each.add_argument("--ray_port", type=int, default=0, help="where other nodes join; default: 6379")
-        elif verb != "down":
+        elif verb not in ("down", "serve"):  # the options of `serve` are read by themselves
             each.add_argument("--address", type=str | None, default=None, help="the job server; default: as for submit")
         if verb in ("status", "logs", "stop", "resume"):
             each.add_argument(

@@ -4,6 +4,7 @@ Ray is imported within the functions: the submitting side does not need Ray Trai
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 # Loggers with long messages about what this package prints in a line: failed ranks; uploads, lost connections.
@@ -73,3 +74,20 @@ def silence_reports() -> None:
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:  # that one message comes from a logger with a file's name
         handler.addFilter(lambda record: not record.getMessage().startswith(REPORT_MESSAGE))
+
+
+def cluster_address(folder: str) -> str:
+    """Ray's own address, host:port, of a cluster that was started with a temporary folder below `folder`.
+
+    Raises:
+        ConnectionError: the folder does not say it.
+    """
+    try:  # `ray start` writes it, for `ray.init("auto")` on the same machine
+        return (Path(folder) / "r" / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        raise ConnectionError(f"{folder}: the local cluster does not say its address; `python -m jobs down`") from None
+
+
+def fixed_version(deployment: Any, version: str) -> Any:
+    """A deployment of Ray Serve with a version: a change of its `user_config` alone then starts no new processes."""
+    return deployment.options(version=version, _internal=True)

@@ -59,10 +59,10 @@ def test_options_exist():
     options = {}
     for verb in ("fit", *VERBS, *CONFIG_VERBS):
         options[verb] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", help_of(verb))}
-    jobs = subprocess.run(
-        [sys.executable, "-m", "jobs", "submit", "--help"], capture_output=True, text=True, check=True
-    )
-    options["jobs"] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", jobs.stdout)}
+    for verb in ("submit", "serve"):
+        command = [sys.executable, "-m", "jobs", verb, "--help"]
+        jobs = subprocess.run(command, capture_output=True, text=True, check=True)
+        options[f"jobs {verb}"] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", jobs.stdout)}
     other = {"--nnodes"}  # torchrun's
     every = set.union(other, *options.values())
     for page in PAGES:

@@ -10,6 +10,9 @@ from pipeline.processes.machine import free_ports
 
 LOOPBACK = "127.0.0.1"
 HEAD_PORTS = (8265, 6379)  # the job server, and Ray itself, where other nodes join: Ray's defaults
+_LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: addresses stay 127.0.0.1, on Linux too
+# Of a process that calls `ray.init` on the local cluster; Ray reads them when it is imported.
+LOCAL_DRIVER_VARIABLES = {"RAY_AUTH_MODE": "token", _LOOPBACK_SWITCH: "0"}
 OBJECT_STORE_BYTES = 256 * 2**20  # nothing of ours travels through the object store
 
 
@@ -39,13 +42,13 @@ def ray_environment(mark: str, token_path: Path, address: str, is_loopback: bool
     environment |= {
         CLUSTER_MARK: mark,
         "PATH": os.pathsep.join([binaries, environment.get("PATH", os.defpath)]),  # the entrypoint of a job is `python`
-        "RAY_AUTH_MODE": "token",
+        **LOCAL_DRIVER_VARIABLES,
         "RAY_AUTH_TOKEN_PATH": str(token_path),
         "RAY_API_SERVER_ADDRESS": address,  # else Ray's own parts look for a cluster, and may find another one
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    if is_loopback:
-        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the switch, on Linux too
+    if not is_loopback:
+        del environment[_LOOPBACK_SWITCH]
     return environment
 
 

@@ -34,6 +34,14 @@ class ClassChoice(NamedTuple):
             chosen["labels"] = top_classes(scores, self.names, count)
         return chosen
 
+    def describe_timeline(self, second_scores: NDArray[np.float32], duration_s: float) -> dict[str, Any]:
+        """The classes of a video by its seconds: those of the mean over them, stretches, and timeline."""
+        return {
+            **self.describe(second_scores.mean(axis=0)),
+            "stretches": self.describe_stretches(second_scores, duration_s),
+            "timeline": self.describe_seconds(second_scores, duration_s),
+        }
+
     def describe_seconds(self, second_scores: NDArray[np.float32], duration_s: float) -> list[dict[str, Any]]:
         """The timeline as plain data: for each second start and end, in seconds, and its classes as in `describe`.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 from datamodules.storage.plain_text import printable
 from datamodules.video.decoding import DecodeError, count_other_streams, describe_decoder
+from lightning_modules.tasks.label_task import Task
 from pipeline.classify.annotate_video import annotate_video
 from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.class_export import ClassExportOptions, export_classes
@@ -94,13 +95,7 @@ def classify(options: ClassifyOptions) -> None:
     paths = [] if options.out is not None else list(find_inputs(options.videos))
     annotated = annotated_paths(paths, options.annotate)
     trained, model, preprocessing = open_network(options, options.num_clips, options.decoder)
-    if timeline and preprocessing.shape.segments:
-        raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
-    if options.threshold is not None and model.task == "single_label":
-        raise ValueError(
-            f"threshold={options.threshold}: the network gives each video one class, whose probabilities sum to 1; "
-            "leave it out, or give --top"
-        )
+    refuse_for_network(model.task, preprocessing, timeline, options.threshold)
     if options.out is not None:
         export_classes(options.videos, trained, model, preprocessing, options.top, options)
         return
@@ -110,6 +105,17 @@ def classify(options: ClassifyOptions) -> None:
     else:
         results = _classify_videos(paths, preprocessing, scorer, choice)
     _print_results(results, len(paths), describe_decoder(preprocessing.decoder), options.json)
+
+
+def refuse_for_network(task: Task, preprocessing: Preprocessing, timeline: bool, threshold: float | None) -> None:
+    """Raises ValueError where a timeline, or a threshold, is asked of a network that has none."""
+    if timeline and preprocessing.shape.segments:
+        raise ValueError("timeline: the network was trained on frames of the whole video, and knows no seconds")
+    if threshold is not None and task == "single_label":
+        raise ValueError(
+            f"threshold={threshold}: the network gives each video one class, whose probabilities sum to 1; leave it "
+            "out, or give --top"
+        )
 
 
 def annotated_paths(paths: Sequence[VideoInput], annotate: Path | None) -> list[Path | None]:
@@ -188,9 +194,7 @@ def _classify_seconds(
         try:
             source = open_input(path)
             seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
-            result |= choice.describe(seconds.mean(axis=0))
-            result["stretches"] = choice.describe_stretches(seconds, duration_s)
-            result["timeline"] = choice.describe_seconds(seconds, duration_s)
+            result |= choice.describe_timeline(seconds, duration_s)
             if isinstance(path, PackedVideo) and (times := path.source_times()) is not None:
                 result["source"], start_s = times
                 result |= {name: shift_times(result[name], start_s) for name in ("stretches", "timeline")}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,43 @@ MAX_HOURS = 48  # longest timeline; it has an entry a second, so a frame of a ti
 _CLIPS_PER_BATCH = 16  # number of clips, one a second, that go through the network together
 
 ScoreVideos = Callable[[Sequence[Tensor]], NDArray[np.float32]]
+
+
+class SecondClips(NamedTuple):
+    """The clips of a timeline before they are decoded.
+
+    Attributes:
+        clips: a clip around each second, each different one once.
+        inverse: int64 (S,), the row of each second's clip.
+        duration_s: duration of the video, in seconds.
+    """
+
+    clips: VideoClips
+    inverse: NDArray[np.int64]
+    duration_s: float
+
+
+def plan_seconds(preprocessing: Preprocessing, source: Source) -> SecondClips:
+    """Chooses a clip around each second of a video.
+
+    Args:
+        preprocessing: the preprocessing of the network; clips have the length of its training.
+        source: the bytes of the video file, or its path.
+
+    Raises:
+        DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
+    """
+    info = probe(source)
+    times = read_frame_times(source) if info.variable_rate else None
+    if info.duration_s > MAX_HOURS * 3600:
+        raise DecodeError(
+            f"it lasts {info.duration_s / 3600:.0f} hours by its frames' times, and {MAX_HOURS} are the most for a "
+            "timeline: leave --timeline and --annotate out",
+            TOO_LARGE,
+        )
+    numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
+    distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
+    return SecondClips(VideoClips(source, distinct, preprocessing), inverse.reshape(-1), info.num_frames / info.fps)
 
 
 def score_seconds(
@@ -39,31 +76,22 @@ def score_seconds(
     Raises:
         DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
     """
-    info = probe(source)
-    times = read_frame_times(source) if info.variable_rate else None
-    if info.duration_s > MAX_HOURS * 3600:
-        raise DecodeError(
-            f"it lasts {info.duration_s / 3600:.0f} hours by its frames' times, and {MAX_HOURS} are the most for a "
-            "timeline: leave --timeline and --annotate out",
-            TOO_LARGE,
-        )
-    numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
-    distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
-    with progress(len(distinct)) as count:
-        scores = list(_score_each(VideoClips(source, distinct, preprocessing).decode(count), score))
-    return np.concatenate(scores)[inverse.reshape(-1)], info.num_frames / info.fps
+    plan = plan_seconds(preprocessing, source)
+    with progress(len(plan.clips.frame_numbers)) as count:
+        scores = [score(batch) for batch in second_batches(plan.clips.decode(count))]
+    return np.concatenate(scores)[plan.inverse], plan.duration_s
 
 
-def _score_each(clips: Iterable[Tensor], score: ScoreVideos) -> Iterator[NDArray[np.float32]]:
-    """Yields the scores of clips, each scored as a video of its own, 16 clips at a time."""
+def second_batches(clips: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Groups clips, uint8 (T, H, W, C), into batches of 16, each clip a video of its own: uint8 (1, T, H, W, C)."""
     batch: list[Tensor] = []
     for clip in clips:
         batch.append(clip[None])
         if len(batch) == _CLIPS_PER_BATCH:
-            yield score(batch)
+            yield batch
             batch = []
     if batch:
-        yield score(batch)
+        yield batch
 
 
 def segments(second_scores: NDArray[np.float32], duration_s: float, class_names: Sequence[str]) -> list[dict[str, Any]]:

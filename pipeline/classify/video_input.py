@@ -104,6 +104,11 @@ class VideoClips(NamedTuple):
         """Approximate size of all decoded clips together, in bytes."""
         return 3 * self.frame_numbers.size * self.preprocessing.transform.crop_size**2
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the clips are decoded in pieces, where they are used, and not all at once."""
+        return self.num_bytes > _MAX_CLIP_BYTES
+
     def decode(self, count: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
         """Yields the clips one by one, uint8 (T, H, W, C); `count` is called after each clip.
 
@@ -211,6 +216,6 @@ def read_ahead(paths: Sequence[VideoInput], preprocessing: Preprocessing, thread
 def _decode_video(path: VideoInput, preprocessing: Preprocessing) -> DecodedVideo:
     try:
         clips = choose_clips(preprocessing, open_input(path))
-        return DecodedVideo(path, clips.decode_all() if clips.num_bytes <= _MAX_CLIP_BYTES else clips, "")
+        return DecodedVideo(path, clips if clips.is_long else clips.decode_all(), "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))

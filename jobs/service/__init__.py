@@ -1,0 +1,1 @@
+"""Verb `serve`: classification of uploaded videos over HTTP, by replicas under Ray Serve."""
