@@ -27,6 +27,7 @@ TOUR += [
     "docs/training/unbalanced-classes.md",
     "docs/features.md",
     "docs/classify.md",
+    "docs/timelines.md",
     "docs/export.md",
     "docs/publish.md",
     "docs/label-tools.md",

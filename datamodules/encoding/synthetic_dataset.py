@@ -23,6 +23,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from datamodules.encoding.synthetic_long_videos import (
+    LONG_FOLDER,
+    LONG_LIST,
+    long_video_path,
+    write_long_video,
+    write_segment_list,
+)
 from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render_scene
 from datamodules.options import Options
 from datamodules.video.mp4_writer import encode_frames
@@ -45,6 +52,8 @@ class SyntheticDatasetOptions(Options):
         width: width of a video in pixels, even, at least 32 and at least the height.
         height: height of a video in pixels, even, at least 32.
         fps: frames per second.
+        long: number of long videos besides, each of six actions with pauses in which nothing moves; their list of
+            segments is long.csv.
     """
 
     seed: int = 0
@@ -55,6 +64,7 @@ class SyntheticDatasetOptions(Options):
     width: int = 128
     height: int = 96
     fps: float = 25.0
+    long: int = 0
 
     @property
     def videos_per_class(self) -> dict[str, int]:
@@ -79,6 +89,7 @@ class SyntheticDatasetOptions(Options):
             raise ValueError(f"num_frames={self.num_frames}: must be at least 2, or nothing moves")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps={self.fps}: must be a positive number of frames per second")
+        self.require_at_least(0, "long")
 
 
 class SyntheticVideo(NamedTuple):
@@ -103,7 +114,7 @@ class SyntheticDataset:
 
     Attributes:
         root: the dataset's folder.
-        videos: split -> number of videos.
+        videos: split -> number of videos; `long` for the long ones, if there are any.
         num_bytes: total size of the video files.
     """
 
@@ -168,6 +179,7 @@ def make_synthetic_dataset(
         num_bytes = _write_videos(partial, videos, options, processes, progress)
         for split in options.videos_per_class:
             _write_list(partial / f"{split}.csv", [video for video in videos if video.split == split])
+        num_bytes += _write_long_videos(partial, options, progress)
         (partial / MARKER).write_text(_marker_text(options), encoding="utf-8")
         _check_replaceable(target)  # again, because drawing may have taken minutes
         if target.is_dir():
@@ -176,11 +188,12 @@ def make_synthetic_dataset(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     counts = {split: count * len(MOTIONS) for split, count in options.videos_per_class.items()}
+    counts |= {LONG_FOLDER: options.long} if options.long else {}
     return SyntheticDataset(Path(root), counts, num_bytes)
 
 
 def _marker_text(options: SyntheticDatasetOptions) -> str:
-    recorded = {name: getattr(options, name) for name in _RECORDED}
+    recorded = {name: getattr(options, name) for name in _RECORDED} | ({"long": options.long} if options.long else {})
     marker = {"made_by": "action-recognition-pipeline synthesize", **recorded}
     return json.dumps(marker | {"videos_per_class": options.videos_per_class}, indent=2) + "\n"
 
@@ -204,10 +217,14 @@ def _own_files(target: Path) -> set[str]:
     try:
         marker = json.loads((target / MARKER).read_text(encoding="utf-8"))
         counts = dict.fromkeys(SPLITS, 0) | marker["videos_per_class"]
-        options = SyntheticDatasetOptions(**{name: marker[name] for name in _RECORDED}, **counts)
+        options = SyntheticDatasetOptions(
+            **{name: marker[name] for name in _RECORDED}, **counts, long=marker.get("long", 0)
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return set()
     videos = {video.path for video in list_videos(options)}
+    if options.long:
+        videos |= {LONG_LIST, *map(long_video_path, range(options.long))}
     return {MARKER, *(f"{split}.csv" for split in options.videos_per_class), *videos}
 
 
@@ -242,6 +259,22 @@ def _write_videos(
             pool.shutdown(cancel_futures=True)
             raise
     return num_bytes
+
+
+def _write_long_videos(folder: Path, options: SyntheticDatasetOptions, progress: Callable[[], object] | None) -> int:
+    """Writes the long videos and their list, if there are any, and returns the size of the videos in bytes."""
+    if not options.long:
+        return 0
+    (folder / LONG_FOLDER).mkdir()
+    videos = {}
+    for number in range(options.long):
+        path = long_video_path(number)
+        size = options.width, options.height, options.fps
+        videos[path] = write_long_video(folder / path, options.seed, number, *size)
+        if progress is not None:
+            progress()
+    write_segment_list(folder / LONG_LIST, videos)
+    return sum((folder / path).stat().st_size for path in videos)
 
 
 def _write_video(folder: Path, video: SyntheticVideo, options: SyntheticDatasetOptions) -> int:

@@ -29,7 +29,7 @@ class DescribeOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     """Options of `describe`.
 
     Attributes:
-        checkpoint: file that `fit` wrote, or folder that `publish` wrote.
+        checkpoint: file of a `VideoDescriber` that `fit` wrote, or folder that `publish` wrote.
         beam_size: hypotheses that beam search keeps, 1 is greedy; default: the checkpoint's.
         temperature: draw each word at random instead, from the probabilities at this temperature: 1 are the network's,
             lower ones prefer likely words.

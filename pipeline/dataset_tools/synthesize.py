@@ -32,7 +32,8 @@ class SynthesizeOptions(SyntheticDatasetOptions):
 def synthesize(options: SynthesizeOptions) -> None:
     """Make a Kinetics-style dataset of generated mp4 videos whose eight classes differ by motion alone.
 
-    Writes root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv in the official Kinetics format. The
+    Writes root/videos/<class>/<id>_<start>_<end>.mp4 and root/{train,val,test}.csv in the official Kinetics format, and
+    with `--long` root/long/long_<number>.mp4 and root/long.csv, a list of segments. The
     same options give the same bytes. An earlier output of this command is replaced; a folder with other content is
     refused.
 
@@ -44,7 +45,8 @@ def synthesize(options: SynthesizeOptions) -> None:
     """
     began = time.monotonic()
     processes = num_processors() if options.processes is None else options.processes
-    with count_progress("synthesize", sum(options.videos_per_class.values()) * len(MOTIONS), "videos") as count:
+    total = sum(options.videos_per_class.values()) * len(MOTIONS) + options.long
+    with count_progress("synthesize", total, "videos") as count:
         written = make_synthetic_dataset(options.root, options, processes, progress=count)
     splits = ", ".join(f"{split} {count}" for split, count in written.videos.items())
     print_text(

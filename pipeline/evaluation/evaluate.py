@@ -1,13 +1,16 @@
 """`python -m pipeline evaluate`: multi-view evaluation of checkpoints on a held-out split, every video exactly once."""
 
 from dataclasses import replace
+from pathlib import Path
 
+from pipeline.classify.network_choice import NetworkOptions
 from pipeline.evaluation.evaluate_options import EvaluateOptions
 from pipeline.evaluation.multiple_checkpoints import evaluate_checkpoints, evaluate_folds, folds_to_evaluate
 from pipeline.evaluation.score_checkpoint import score_checkpoint
 from pipeline.inference.output_paths import default_folder
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.protocols import apply_protocol
+from pipeline.localization.evaluate_timelines import evaluate_timelines
 from pipeline.metrics.predictions import PREDICTIONS_NAME
 
 ALL_FOLDS = "all"
@@ -30,6 +33,9 @@ def evaluate(options: EvaluateOptions) -> None:
             the videos.
         DecodeError: a video cannot be decoded; finished results are kept in OUT/predictions.parquet.parts.
     """
+    if options.timeline:
+        _evaluate_timelines(options)
+        return
     options = replace(options, **apply_protocol(options.protocol, "evaluate", vars(options)))
     fold, split = options.fold, options.split
     checkpoints = options.networks
@@ -42,3 +48,16 @@ def evaluate(options: EvaluateOptions) -> None:
         folders = evaluate_checkpoints(checkpoints, options)
     for folder in folders:  # only at the end, so that a stopped command can resume
         remove_parts(folder / PREDICTIONS_NAME)
+
+
+def _evaluate_timelines(options: EvaluateOptions) -> None:
+    """Scores one network on long videos, on this machine."""
+    [network, *others] = options.networks
+    if others:
+        raise ValueError(f"timeline: one network at a time; leave out {', '.join(map(str, others))}")
+    is_checkpoint = options.model is None
+    chosen = NetworkOptions(
+        allow=options.allow, checkpoint=network if is_checkpoint else None, model=None if is_checkpoint else network
+    )
+    folder = options.out or default_folder(network, f"{options.split}-timelines", None)
+    evaluate_timelines(chosen, options, options.split, Path(folder), options.decoder, options.seed)

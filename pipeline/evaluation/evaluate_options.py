@@ -6,12 +6,13 @@ from typing import Literal
 
 from pipeline.inference.inference_options import InferenceOptions, SplitFileOptions
 from pipeline.inference.protocols import ProtocolName
+from pipeline.localization.timeline_options import TimelineOptions
 
 Average = Literal["probabilities", "logits"]
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(InferenceOptions, SplitFileOptions):
+class EvaluateOptions(InferenceOptions, SplitFileOptions, TimelineOptions):
     """Options of `evaluate`.
 
     Attributes:
@@ -47,10 +48,17 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions):
     def check(self) -> None:
         """Raises ValueError if views_at_once is less than 1, data is missing, or not one of checkpoint and model."""
         self.require_at_least(1, "views_at_once")
-        if self.data is None:
+        if self.data is None and not self.timeline:
             raise ValueError("data: give the folder of a packed dataset, --data FOLDER")
+        if self.timeline:
+            self._refuse_options_of_clips()
         if (self.checkpoint is None) == (self.model is None):
             raise ValueError("give either --checkpoint, a file, or --model, a folder that `export` wrote")
+
+    def _refuse_options_of_clips(self) -> None:
+        for name in ("data", "fold", "protocol", "num_clips", "clip_step", "whole", "average", "split_file"):
+            if getattr(self, name) not in (None, False):
+                raise ValueError(f"{name}={getattr(self, name)}: with --timeline a clip is taken around each second")
 
     @property
     def networks(self) -> list[Path]:

@@ -1,0 +1,1 @@
+"""Timelines of long videos, scored against labelled segments: `evaluate --timeline`."""
