@@ -67,7 +67,7 @@ class CheckpointHooks(pl.LightningModule):
         Only plain data and tensors are unpickled, and only this project's and allowed classes are imported.
 
         Args:
-            path: path of a checkpoint that `fit` wrote.
+            path: path of a checkpoint that `fit` wrote, or of a folder that `publish` wrote, or `hf://ORG/NAME[@REVISION]`.
             allow: packages or modules that model classes may come from, besides `lightning_modules`.
 
         Raises:
@@ -86,8 +86,9 @@ class CheckpointHooks(pl.LightningModule):
         I3D also takes the weights of a 2D Inception, which are inflated.
 
         Args:
-            name_or_path: a name listed by `python -m pipeline weights list`, or the path of a file that `fit` wrote
-                or that has a known naming.
+            name_or_path: a name listed by `python -m pipeline weights list`; the path of a file that `fit` wrote or
+                that has a known naming, or of a folder that `publish` wrote; or `hf://ORG/NAME[@REVISION]`, such a
+                folder on the Hugging Face Hub.
             num_classes: number of classes; if it differs from the checkpoint's, the classifier is new; None keeps the
                 checkpoint's.
             allow: packages or modules that model classes may come from, besides `lightning_modules`.

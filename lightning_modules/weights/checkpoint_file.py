@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lightning_modules.weights.model_repository import is_repository, read_repository
+from lightning_modules.weights.model_repository import find_repository, read_repository
 from lightning_modules.weights.safe_load import load_plain
 
 
@@ -34,12 +34,16 @@ def training_dataset(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint that `fit` wrote, or a model repository; only plain data and tensors are loaded.
 
+    Args:
+        path: file, folder of a repository, or `hf://ORG/NAME[@REVISION]`.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a checkpoint of a `VideoNetwork`; the message says what it is and what to do.
     """
-    if is_repository(Path(path)):
-        return read_repository(Path(path))
+    repository = find_repository(path)
+    if repository is not None:
+        return read_repository(repository)
     checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
     if not is_own_checkpoint(checkpoint):
         raise ValueError(

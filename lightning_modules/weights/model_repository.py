@@ -20,6 +20,7 @@ from torch import Tensor
 
 from datamodules.storage.local_files import file_sha256
 from lightning_modules.weights.fingerprint_file import read_fingerprints, write_fingerprints
+from lightning_modules.weights.hub import HubAddress, fetch_repository
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -88,6 +89,24 @@ class ModelConfig:
         files = {name: file_sha256(folder / name) for name in names}
         content = {"format": _FORMAT, "format_version": _VERSION, **asdict(replace(self, files=files))}
         (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def find_repository(path: str | Path) -> Path | None:
+    """The folder of a model repository: a folder here, or the copy of one on the hub; None for all other paths.
+
+    Raises:
+        FileNotFoundError: there is no such repository on the hub, or it is private.
+        ImportError: huggingface_hub is not installed.
+        OSError: the hub cannot be reached.
+        ValueError: a repository on the hub that `publish` did not write.
+    """
+    address = HubAddress.parse(path)
+    if address is None:
+        return Path(path) if is_repository(Path(path)) else None
+    folder = fetch_repository(address, OPENED_FILES)
+    if not (folder / CONFIG_NAME).is_file():
+        raise ValueError(f"checkpoint {str(address)!r}: has no {CONFIG_NAME}; give one that `publish` wrote")
+    return folder
 
 
 def is_repository(path: Path) -> bool:

@@ -24,7 +24,7 @@ from lightning_modules.weights.checkpoint_file import (
 from lightning_modules.weights.download import fetch, find_published
 from lightning_modules.weights.inflation import deflate_filters, inflate_weights
 from lightning_modules.weights.key_mapping import FRAME_ENCODER, I3D, INCEPTION_V1, find_key_mapping, state_from_flax
-from lightning_modules.weights.model_repository import is_repository
+from lightning_modules.weights.model_repository import find_repository
 from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import require_file
 from lightning_modules.weights.weight_files import read_content, without_wrappers
@@ -69,8 +69,9 @@ def read_weights(name_or_path: str | Path) -> Weights:
     """
     published = None
     path = Path(name_or_path)
-    if is_repository(path):
-        return _weights_of_checkpoint(read_checkpoint(path), str(path))
+    repository = find_repository(path)
+    if repository is not None:
+        return _weights_of_checkpoint(read_checkpoint(repository), str(path))
     if not path.is_file():
         if path.suffix or len(path.parts) > 1 or path.is_dir():
             require_file(path, f"weights {str(name_or_path)!r}")

@@ -29,7 +29,8 @@ class DescribeOptions(CheckpointOptions, DecoderOptions, VideoFileOptions):  # t
     """Options of `describe`.
 
     Attributes:
-        checkpoint: file of a `VideoDescriber` that `fit` wrote, or folder that `publish` wrote.
+        checkpoint: file of a `VideoDescriber` that `fit` wrote, folder that `publish` wrote, or
+            hf://ORG/NAME[@REVISION].
         beam_size: hypotheses that beam search keeps, 1 is greedy; default: the checkpoint's.
         temperature: draw each word at random instead, from the probabilities at this temperature: 1 are the network's,
             lower ones prefer likely words.

@@ -19,7 +19,7 @@ class NetworkOptions(CheckpointOptions):
     """Network.
 
     Attributes:
-        checkpoint: file that `fit` wrote, or folder that `publish` wrote.
+        checkpoint: file that `fit` wrote, folder that `publish` wrote, or hf://ORG/NAME[@REVISION].
         weights: instead of a checkpoint: a name of `python -m pipeline weights list`.
         model: instead of a checkpoint: folder that `export` wrote, whose program computes in the place of the network.
         linear: weights.safetensors of `linear`, fitted on features of this checkpoint, to use instead of the

@@ -16,8 +16,8 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions, TimelineOptions):
     """Options of `evaluate`.
 
     Attributes:
-        checkpoint: files that `fit` wrote, folders that `publish` wrote, or names of `python -m pipeline weights list`.
-            With `--fold all`: one per fold, or one path with {fold} in it.
+        checkpoint: files that `fit` wrote, folders that `publish` wrote or hf://ORG/NAME[@REVISION], or names of
+            `python -m pipeline weights list`. With `--fold all`: one per fold, or one path with {fold} in it.
         data: folder of the packed dataset, required; its classes must be the checkpoint's.
         split: videos to score.
         model: instead of checkpoints: folders that `export` wrote, whose programs compute in the place of networks.

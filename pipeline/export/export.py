@@ -43,8 +43,8 @@ class ExportOptions(CheckpointOptions, OverwriteOptions):
     """Options of `export`.
 
     Attributes:
-        checkpoint: file that `fit` wrote, folder that `publish` wrote, a name that `python -m pipeline weights list`
-            prints, or a network of a library, such as `transformers:NAME_OR_FOLDER`.
+        checkpoint: file that `fit` wrote, folder that `publish` wrote or hf://ORG/NAME[@REVISION], a name that
+            `python -m pipeline weights list` prints, or a network of a library, such as `transformers:NAME_OR_FOLDER`.
         out: folder to write: the program, model.json with classes and clips, and what else `classify --model` needs.
         format: onnx, a program for onnxruntime and others; or torch, a program of torch.export.
         precision: what the network computes in: float32, or float16, half the size, for GPUs. Pixels are normalized,

@@ -15,8 +15,8 @@ class FeatureOptions(InferenceOptions, SplitFileOptions, OverwriteOptions, Video
     """Options of `features`.
 
     Attributes:
-        checkpoint: file that `fit` wrote, folder that `publish` wrote, or a name that `python -m pipeline weights list`
-            prints.
+        checkpoint: file that `fit` wrote, folder that `publish` wrote or hf://ORG/NAME[@REVISION], or a name that
+            `python -m pipeline weights list` prints.
         data: folder of the packed dataset; its classes may differ from the checkpoint's. Or give videos.
         out: the file to write; an existing file with the same settings is kept.
         split: videos to export. Default: test, or all where the dataset is not divided.

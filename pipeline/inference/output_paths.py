@@ -6,12 +6,21 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_modules.weights.hub import HubAddress
+
 _RUN_CHECKPOINT_NAME = re.compile(r"(last|best|step[-=]\d+)\.ckpt")
 
 
 def default_folder(checkpoint: Path, split: str, fold: str | None) -> Path:
     """Default folder of results: {stem}-{split}, or {stem}-{split}-fold{fold}, beside the checkpoint."""
+    checkpoint = _local_path(checkpoint)
     return checkpoint.with_name("-".join([checkpoint.stem, split, *([] if fold is None else [f"fold{fold}"])]))
+
+
+def _local_path(checkpoint: Path) -> Path:
+    """The path of a checkpoint; for one on the hub a name in this folder."""
+    address = HubAddress.parse(checkpoint)
+    return checkpoint if address is None else Path(address.file_name)
 
 
 def default_folds_folder(checkpoint: Path, split: str) -> Path:
@@ -23,7 +32,7 @@ def default_folds_folder(checkpoint: Path, split: str) -> Path:
 
 def checkpoint_title(checkpoint: Path) -> str:
     """Title of a checkpoint in a report: its file name, with its run's folder if every run has a file of that name."""
-    name = checkpoint.name
+    name = _local_path(checkpoint).name
     return f"{_run_folder(checkpoint)}/{name}" if _RUN_CHECKPOINT_NAME.fullmatch(name) else name
 
 
@@ -34,6 +43,7 @@ def _run_folder(checkpoint: Path) -> str:
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:
     """Distinct folder name for each checkpoint: its stem, else with its run's name, else with a number too."""
+    checkpoints = [_local_path(path) for path in checkpoints]
     stems = [path.stem for path in checkpoints]
     if len(set(stems)) == len(stems):
         return stems

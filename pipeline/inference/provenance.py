@@ -26,7 +26,7 @@ def describe_checkpoint(trained: TrainedCheckpoint, data: ShardedVideoDataModule
         sampling["max_frames"] = options.max_frames
     program = {} if trained.program is None else {"program": trained.program}
     return {
-        "checkpoint": str(trained.path),
+        "checkpoint": trained.source,
         "checkpoint_sha256": trained.sha256,
         **program,
         "model": f"{type(trained.model).__module__}.{type(trained.model).__qualname__}",

@@ -20,7 +20,8 @@ from lightning_modules.layers.batch_norm_folding import fold_batch_norms
 from lightning_modules.networks.video_libraries import LIBRARY_PREFIXES
 from lightning_modules.tasks.label_task import refuse_other_task
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_dataset, training_fingerprints
-from lightning_modules.weights.model_repository import WEIGHTS_NAME, is_repository
+from lightning_modules.weights.hub import HUB_PREFIX, HubAddress
+from lightning_modules.weights.model_repository import WEIGHTS_NAME, find_repository
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.inference.inference_options import InferenceOptions
@@ -47,7 +48,7 @@ class TrainedCheckpoint(NamedTuple):
             training did not use `ShardedVideoDataModule`.
         fingerprints: fingerprint of the training videos, then those of earlier trainings whose weights it started from;
             None for an unknown one.
-        published: name of a published checkpoint; None for others.
+        published: name of a published checkpoint, or address on the hub with the commit; None for others.
         program: of an exported model, what computes in the place of the network, as plain data; None for checkpoints.
     """
 
@@ -66,6 +67,11 @@ class TrainedCheckpoint(NamedTuple):
         return self.published or str(self.path)
 
     @property
+    def source(self) -> str:
+        """Where it is recorded to be from: its address on the hub, or the path of the file."""
+        return self.name if self.name.startswith(HUB_PREFIX) else str(self.path)
+
+    @property
     def family(self) -> str | None:
         """Identity shared by all renditions of the training dataset; None if unknown."""
         return self.dataset.get("family", self.dataset.get("identity"))
@@ -81,8 +87,9 @@ def open_checkpoint(
     """Loads a checkpoint of ours or a published one as untrusted data, see `VideoNetwork.load`.
 
     Args:
-        path: the path of the file, a folder that `publish` wrote, a name that `python -m pipeline weights list` prints,
-            or a network of a library as for `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
+        path: the path of the file; a folder that `publish` wrote; `hf://ORG/NAME[@REVISION]`, such a folder on the hub;
+            a name that `python -m pipeline weights list` prints; or a network of a library as for
+            `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
         allow: modules that model classes may come from, besides lightning_modules.
         kind: required class of the network, such as `VideoClassifier`.
 
@@ -100,15 +107,25 @@ def open_checkpoint(
 
 
 def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwork]) -> TrainedCheckpoint:
-    checkpoint = read_checkpoint(path)
+    repository = find_repository(path)
+    checkpoint = read_checkpoint(repository or path)
     model = kind.from_checkpoint(checkpoint, str(path), allow or ())
     settings = checkpoint.get("datamodule_hyper_parameters", {})
     clips = {name: settings[name] for name in CLIP_SETTINGS if name in settings}
     fingerprints = tuple(
         None if saved is None else TrainingFingerprint.from_state(saved) for saved in training_fingerprints(checkpoint)
     )
-    file = path / WEIGHTS_NAME if is_repository(path) else path
-    return TrainedCheckpoint(path, file_sha256(file), model, clips, training_dataset(checkpoint), fingerprints)
+    file, published = path, None
+    if repository is not None:
+        file, published = repository / WEIGHTS_NAME, published_name(path, repository)
+    dataset = training_dataset(checkpoint)
+    return TrainedCheckpoint(repository or path, file_sha256(file), model, clips, dataset, fingerprints, published)
+
+
+def published_name(path: Path, repository: Path) -> str | None:
+    """Name of a repository on the hub with the commit that was read; None for a folder."""
+    address = HubAddress.parse(path)
+    return None if address is None else str(address._replace(revision=repository.name))
 
 
 def _open_library_network(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:

@@ -9,6 +9,7 @@ from datamodules.storage.local_files import file_sha256
 from lightning_modules import PretrainedVideoNetwork, VideoClassifier
 from lightning_modules.networks.video_libraries import LIBRARY_PREFIXES, describe_network
 from lightning_modules.weights.download import cache_folder, fetch, find_published
+from lightning_modules.weights.hub import HubAddress
 from lightning_modules.weights.key_mapping import C3D, I3D, INCEPTION_V1
 from lightning_modules.weights.pretrained import read_labels, read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED, PublishedWeights
@@ -119,7 +120,7 @@ def class_names(name: str) -> list[str]:
     """
     if _is_of_library(name):
         names = list(describe_network(name).class_names or ())
-    elif not Path(name).exists() and not Path(name).suffix:
+    elif HubAddress.parse(name) is None and not Path(name).exists() and not Path(name).suffix:
         labels = find_published(name).labels  # no download needed
         names = read_labels(labels) if labels else []
     else:

@@ -1,7 +1,6 @@
 """`python -m pipeline publish`: a checkpoint as a model repository with its model card, on a disk and on the Hub."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,22 @@ from datamodules.storage.plain_text import to_json
 from lightning_modules import VideoNetwork
 from lightning_modules.tasks.saved_network import plain_data
 from lightning_modules.weights.checkpoint_file import read_checkpoint, training_dataset, training_fingerprints
-from lightning_modules.weights.model_repository import WEIGHTS_NAME, ModelConfig, is_repository, write_repository
+from lightning_modules.weights.hub import HUB_PREFIX
+from lightning_modules.weights.model_repository import (
+    WEIGHTS_NAME,
+    ModelConfig,
+    find_repository,
+    is_repository,
+    write_repository,
+)
 from pipeline.cli.terminal import print_text
-from pipeline.inference.inference_options import CheckpointOptions, OverwriteOptions
 from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import CLIP_SETTINGS
 from pipeline.publication.card_metadata import CardTexts
 from pipeline.publication.evaluation_results import EvaluationResults, read_results
+from pipeline.publication.hub_upload import push_folder, refuse_push
 from pipeline.publication.model_card import CARD_NAME, LABELS_NAME, model_card
+from pipeline.publication.publish_options import PublishOptions
 from pipeline.publication.training_record import (
     TRAINING_NAME,
     find_configuration,
@@ -32,42 +39,6 @@ from pipeline.publication.training_record import (
 
 PREPROCESSING_NAME = "preprocessing.json"
 _LIBRARIES = ("torch", "pytorch-lightning", "safetensors")
-
-
-@dataclass(frozen=True)
-class PublishOptions(CheckpointOptions, OverwriteOptions):
-    """Options of `publish`.
-
-    Attributes:
-        checkpoint: file that `fit` or `weights convert` wrote, or a folder that `publish` wrote.
-        out: folder to write: weights as safetensors, config.json, labels.txt, preprocessing.json and the model card.
-        report: folders that `evaluate` wrote for this checkpoint: their figures and intervals go into the card.
-        title: name of the model in the card; default: that of the folder.
-        license: license of the weights, by its identifier on the Hub, such as apache-2.0.
-        license_link: for a license that the Hub does not know: its URL, or LICENSE, a file that you put there.
-        data_license: license or terms of the training videos.
-        data_source: where the training videos are from, such as a URL or a citation.
-        datasets: identifiers on the Hub of the data that it was trained on.
-        intended_use: what the model is for, as a sentence of the card.
-        limits: what it is not for, or does badly, as a sentence of the card.
-        training_config: config.yaml of the training; default: the one in the folder of the checkpoint's run.
-        training_videos: write fingerprints of the training videos, from which `evaluate` knows them again; whoever has
-            a video can tell by them whether it was trained on.
-    """
-
-    checkpoint: Path
-    out: Path
-    report: list[Path] | None = None
-    title: str | None = None
-    license: str | None = None
-    license_link: str | None = None
-    data_license: str | None = None
-    data_source: str | None = None
-    datasets: list[str] | None = None
-    intended_use: str | None = None
-    limits: str | None = None
-    training_config: Path | None = None
-    training_videos: bool = True
 
 
 def publish(options: PublishOptions) -> None:
@@ -82,16 +53,34 @@ def publish(options: PublishOptions) -> None:
 
     Raises:
         FileNotFoundError: the checkpoint or a report does not exist.
+        OSError: the hub cannot be reached, or refuses; the folder stays.
         ValueError: not a checkpoint of ours, a report of another checkpoint, a secret in what would be published, or
             `out` is there.
     """
-    _refuse_existing(options.out, options.overwrite)
-    checkpoint = read_checkpoint(options.checkpoint)
+    if options.push is not None:
+        refuse_push(options.push)
+    folder = _written_before(options.checkpoint) if options.out is None else _write_folder(options.out, options)
+    if options.push is not None:
+        print_text(f"sent {folder} to {push_folder(folder, options.push, options.private)}")
+
+
+def _written_before(folder: Path) -> Path:
+    """A folder that `publish` wrote, to be sent as it is; ValueError if it is damaged, or no such folder."""
+    if not is_repository(folder):
+        raise ValueError(f"checkpoint={str(folder)!r}: give --out; only what `publish` wrote is sent as it is")
+    read_checkpoint(folder)
+    return folder
+
+
+def _write_folder(out: Path, options: PublishOptions) -> Path:
+    _refuse_existing(out, options.overwrite)
+    path = find_repository(options.checkpoint) or options.checkpoint
+    checkpoint = read_checkpoint(path)
     network = VideoNetwork.from_checkpoint(checkpoint, str(options.checkpoint), options.allow or ())
-    origin = _origin(options.checkpoint, checkpoint)
-    record = options.training_config or find_configuration(options.checkpoint)
+    origin = _origin(path, checkpoint)
+    record = options.training_config or find_configuration(path)
     configuration = None if record is None else published_configuration(record)
-    with write_folder_atomically(options.out) as folder:
+    with write_folder_atomically(out) as folder:
         fingerprints = training_fingerprints(checkpoint) if options.training_videos else (None,)
         write_repository(folder, _describe(checkpoint, origin), checkpoint["state_dict"], fingerprints)
         config = ModelConfig.read(folder)
@@ -102,12 +91,13 @@ def publish(options: PublishOptions) -> None:
             PREPROCESSING_NAME: to_json(_preprocessing(network, config.clips), indent=2) + "\n",
             LABELS_NAME: "".join(f"{name}\n" for name in network.class_names),
             TRAINING_NAME: configuration,
-            CARD_NAME: model_card(network, config, _texts(options), results, configuration is not None),
+            CARD_NAME: model_card(network, config, _texts(out, options), results, configuration is not None),
         }
         for name, text in files.items():
             if text:
                 (folder / name).write_bytes(text.encode(errors="backslashreplace"))
-    _print_summary(options, results, configuration is not None)
+    _print_summary(out, options, results, configuration is not None)
+    return out
 
 
 def _origin(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +150,11 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (first, second)))
 
 
-def _texts(options: PublishOptions) -> CardTexts:
+def _texts(out: Path, options: PublishOptions) -> CardTexts:
+    pushed = None if options.push is None else options.push.removeprefix(HUB_PREFIX)
     return CardTexts(
-        title=options.title or options.out.absolute().name,
-        address=options.out.name,
+        title=options.title or (pushed or str(out.absolute())).rpartition("/")[2],
+        address=out.name if pushed is None else f"{HUB_PREFIX}{pushed}",
         license=options.license,
         license_link=options.license_link,
         data_license=options.data_license,
@@ -174,10 +165,10 @@ def _texts(options: PublishOptions) -> CardTexts:
     )
 
 
-def _print_summary(options: PublishOptions, results: Sequence[EvaluationResults], has_record: bool) -> None:
-    names = sorted(path.name for path in options.out.iterdir())
-    num_bytes = sum((options.out / name).stat().st_size for name in names)
-    print_text(f"wrote {options.out}: {', '.join(names)}, {num_bytes / 1e6:.1f} MB")
+def _print_summary(out: Path, options: PublishOptions, results: Sequence[EvaluationResults], has_record: bool) -> None:
+    names = sorted(path.name for path in out.iterdir())
+    num_bytes = sum((out / name).stat().st_size for name in names)
+    print_text(f"wrote {out}: {', '.join(names)}, {num_bytes / 1e6:.1f} MB")
     missing = [
         "--report" if not results else "",
         "--license" if options.license is None else "",
