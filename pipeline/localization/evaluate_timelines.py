@@ -17,7 +17,7 @@ from pipeline.classify.network_choice import NetworkOptions, open_network
 from pipeline.classify.video_input import Preprocessing
 from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.terminal import print_text
-from pipeline.inference.output_paths import refuse_unwritable_folder
+from pipeline.inference.output_paths import checkpoint_title, refuse_unwritable_folder
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.provenance import library_versions
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
@@ -108,7 +108,7 @@ def evaluate_timelines(
     }
     _write_detections(folder / DETECTIONS_NAME, paths, found, names)
     with write_atomically(folder / PAGE_NAME) as temporary:
-        title = f"{trained.name} on {Path(paths[0]).parent.name}"
+        title = f"{checkpoint_title(trained.path)} on {Path(paths[0]).parent.name}, {split}"
         temporary.write_text(draw_timeline_page(title, report, videos, timelines, found, names), encoding="utf-8")
     write_report(folder / REPORT_NAME, report)
     remove_parts(folder / TIMELINES_NAME)

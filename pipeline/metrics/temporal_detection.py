@@ -136,7 +136,8 @@ def detection_report(
         draws: number of bootstrap samples.
 
     Returns:
-        mean_average_precision, the mean over tIoUs, and its interval, [low, high] (95 %), None with a single group;
+        mean_average_precision, the mean over tIoUs, and its interval, [low, high] (95 %), None with a single group, and
+            where all samples give the same figure, as when nothing was found at all;
         by_tiou, for each tIoU the same two; per_class, for each class segments, detections and average_precision by
         tIoU, None where it has no segment. All fractions in [0, 1].
     """
@@ -158,16 +159,20 @@ def detection_report(
     by_tiou = {
         f"{threshold:g}": {
             "mean_average_precision": float(mean),
-            "interval": None if samples is None else percentile_interval(samples[:, position]),
+            "interval": None if samples is None else _interval(samples[:, position]),
         }
         for position, (threshold, mean) in enumerate(zip(thresholds, means, strict=True))
     }
     return {
         "mean_average_precision": float(means.mean()),
-        "interval": None if samples is None else percentile_interval(samples.mean(axis=1)),
+        "interval": None if samples is None else _interval(samples.mean(axis=1)),
         "by_tiou": by_tiou,
         "per_class": rows,
     }
+
+
+def _interval(samples: Array) -> list[float] | None:
+    return percentile_interval(samples) if len(samples) and samples.min() < samples.max() else None
 
 
 def _bootstrap(
