@@ -31,6 +31,7 @@ TOUR += [
     "docs/export.md",
     "docs/publish.md",
     "docs/label-tools.md",
+    "docs/live.md",
     "docs/models.md",
 ]
 FIGHTS, WEIGHTS = "docs/results.md", "Published weights"

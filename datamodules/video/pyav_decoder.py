@@ -80,7 +80,9 @@ def pyav_chunks(source: Source, indices: Sequence[int], chunk_bytes: int | None 
             shape = (width, height) if orientation.swaps_sides else (height, width)
         if chunk is None:
             chunk = np.empty((chunk_length(shape, left, chunk_bytes), *shape, 3), np.uint8)
-        pixels = _rgb(frame, width, height)  # if the size changes within the stream, scale to the first wanted frame
+        pixels = rgb_pixels(
+            frame, width, height
+        )  # if the size changes within the stream, scale to the first wanted frame
         chunk[filled] = orientation.apply(pixels)
         filled += 1
         if filled == len(chunk):
@@ -119,7 +121,7 @@ def out_of_range(index: int, count: int | None = None) -> DecodeError:
     return DecodeError(f"frame {index} is out of range{has}", OUT_OF_RANGE)
 
 
-def _rgb(frame: av.VideoFrame, width: int, height: int) -> Frames:
+def rgb_pixels(frame: av.VideoFrame, width: int, height: int) -> Frames:
     """A view of the frame's pixels in RGB, uint8 (H, W, 3), as stored (not turned)."""
     converter: VideoReformatter | None = getattr(_thread_cache, "converter", None)
     if converter is None:

@@ -1,4 +1,4 @@
-"""`python -m pipeline classify`: classification of video files, as a whole or for each second."""
+"""`python -m pipeline classify`: classification of video files, as a whole or for each second, and of live streams."""
 
 import json as json_lines
 import os
@@ -19,6 +19,7 @@ from pipeline.classify.annotate_video import annotate_video
 from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.class_export import ClassExportOptions, export_classes
 from pipeline.classify.frame_text import describe_missing, drawable_texts
+from pipeline.classify.live_stream import classify_live
 from pipeline.classify.network_choice import NetworkOptions, open_network
 from pipeline.classify.packed_videos import PackedVideo, VideoInput, find_inputs, open_input
 from pipeline.classify.timeline import format_clock, score_seconds, shift_times
@@ -34,11 +35,14 @@ from pipeline.classify.video_scores import VideoScorer
 from pipeline.cli.progress import count_progress
 from pipeline.cli.terminal import print_text
 from pipeline.inference.output_paths import refuse_unwritable_file, refuse_unwritable_folder
+from pipeline.live_streams.live_options import LiveOptions
 from pipeline.processes.compute_device import loader_workers
 
 
 @dataclass(frozen=True)
-class ClassifyOptions(NetworkOptions, ClassExportOptions, VideoFileOptions):  # the last base's fields come first
+class ClassifyOptions(
+    NetworkOptions, LiveOptions, ClassExportOptions, VideoFileOptions
+):  # the last base's fields come first
     """Options of `classify`.
 
     Attributes:
@@ -74,10 +78,24 @@ class ClassifyOptions(NetworkOptions, ClassExportOptions, VideoFileOptions):  # 
             value = getattr(self, name)
             if self.out is not None and value is not None and value is not False:
                 raise ValueError(f"{name}={value}: is for what is printed; leave it out, or leave out --out")
+        if self.live:
+            self._check_live()
+
+    def _check_live(self) -> None:
+        for name in ("out", "timeline", "annotate"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                raise ValueError(f"{name}={value}: is for video files; leave it out, or leave out --live")
+        if self.decoder not in ("auto", "pyav"):
+            raise ValueError(f"decoder={self.decoder!r}: live streams are read with pyav; leave it out")
+        if len(self.videos) != 1:
+            raise ValueError(f"live: {len(self.videos)} sources are given; run a command for each")
 
 
 def classify(options: ClassifyOptions) -> None:
     """Classify video files: print the most probable classes of each file, or of each second, or write scores to a file.
+
+    With `live` the windows of a stream instead.
 
     A checkpoint is given `num_clips` clips spread over a video, as in its training; a published I3D the whole video at
     25 frames a second, as its authors tested it. Probabilities are averaged over clips. As many files as fit share a
@@ -92,14 +110,19 @@ def classify(options: ClassifyOptions) -> None:
             videos could not be decoded, raised after all others were classified (with `out` they are listed instead).
     """
     timeline = options.timeline or options.annotate is not None
-    paths = [] if options.out is not None else list(find_inputs(options.videos))
+    paths = [] if options.out is not None or options.live else list(find_inputs(options.videos))
     annotated = annotated_paths(paths, options.annotate)
-    trained, model, preprocessing = open_network(options, options.num_clips, options.decoder)
+    decoder = "pyav" if options.live else options.decoder
+    trained, model, preprocessing = open_network(options, options.num_clips, decoder)
     refuse_for_network(model.task, preprocessing, timeline, options.threshold)
+    choice = ClassChoice(model.class_names, options.top, options.threshold)
+    if options.live:
+        classify_live(options.videos[0], options, model, preprocessing, choice)
+        return
     if options.out is not None:
         export_classes(options.videos, trained, model, preprocessing, options.top, options)
         return
-    scorer, choice = VideoScorer(model), ClassChoice(model.class_names, options.top, options.threshold)
+    scorer = VideoScorer(model)
     if timeline:
         results = _classify_seconds(paths, annotated, preprocessing, scorer, choice)
     else:

@@ -60,7 +60,7 @@ def expand_option_names(function: Callable[..., Any], arguments: Sequence[str]) 
         if option == "--" and not equals:  # ends the options, as in other commands
             positional += remaining
             break
-        if not option.startswith("-"):
+        if not option.startswith("-") or option == "-":  # - alone is standard input, a value
             (positional if required else expanded).append(f"{option}{equals}{value}")
             continue
         with_underscores = option.replace("-", "_").replace("__", "--", 1)
@@ -108,7 +108,8 @@ def _is_list(value: str) -> bool:
 
 def _append_value(option: str, value: str) -> str:
     """Appends a value to a list option; in quotes where jsonargparse would read it as a list or a request for help."""
-    return f"{option}+={json.dumps([value], ensure_ascii=False) if value[:1] in ('[', '?') else value}"
+    quoted = value[:1] in ("[", "?") or value == "-"  # - alone is an empty list in YAML
+    return f"{option}+={json.dumps([value], ensure_ascii=False) if quoted else value}"
 
 
 def call_from_command_line(function: Callable[..., Any], arguments: Sequence[str], prog: str) -> Any:
