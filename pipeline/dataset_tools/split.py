@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.leakage.split_leakage import GuardedVideo
 from datamodules.splits.divided_videos import DividedVideos
 from datamodules.splits.division_options import DivisionOptions
 from datamodules.splits.split_file import PACKED, SPLITS_FOLDER, is_split_file_name, read_split_file
 from pipeline.cli.terminal import print_text
 from pipeline.inference.output_paths import refuse_unwritable_file
 from pipeline.packing.division import find_groups, print_division, write_division
+from pipeline.packing.leakage_report import guarded_videos
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def split(options: SplitFileOptions) -> None:
     path = options.out or Path(options.data) / SPLITS_FOLDER / f"{options.name}.csv"
     index = DatasetIndex.open(options.data)
     rows = np.arange(len(index))
-    videos = _guarded_videos(index, rows)
+    videos = guarded_videos(index, rows)
     if options.group_by is not None:
         sources = list(index.column("source", rows))
         groups = find_groups([video.key for video in videos], sources, options.group_by)
@@ -86,15 +86,6 @@ def split(options: SplitFileOptions) -> None:
         write_division(path, divided, "split")
     print_division(divided, f"{index.name}: division by class into {division.column}s")
     print_text(f"wrote {path}; choose it with --split-file {options.name or path}")
-
-
-def _guarded_videos(index: DatasetIndex, rows: np.ndarray) -> list[GuardedVideo]:
-    names = ("key", "group", "content_sha256", "frame_hashes", "duration_s")
-    columns = [index.column(name, rows) for name in names]
-    return [
-        GuardedVideo(key, "", (), group, content, tuple(hashes or ()), float(seconds))
-        for key, group, content, hashes, seconds in zip(*columns, strict=True)
-    ]
 
 
 def _labels(index: DatasetIndex, rows: np.ndarray) -> list[list[int]]:

@@ -24,7 +24,7 @@ _MIN_ODDS = 1e-7  # distance of a probability from 0 and 1 before its log-odds, 
 
 
 def fuse(
-    results: list[Path],
+    results: list[str],
     out: Path,
     weights: list[float] | None = None,
     average: Average = "probabilities",
@@ -54,11 +54,11 @@ def fuse(
             classes.
     """
     if len(results) < 2:
-        raise ValueError(f"results={[str(path) for path in results]}: give at least two")
+        raise ValueError(f"results={results}: give at least two")
     refuse_unwritable_folder(out)
     shares = _normalize_weights(weights, len(results))
     names = [str(path) for path in results]
-    scored_results = align([read_scored_videos(path) for path in results], names, common)
+    scored_results = align([read_scored_videos(Path(path)) for path in results], names, common)
     scale = _common_scale(scored_results, names, average)
     first = scored_results[0]
     scores = fused_scores(

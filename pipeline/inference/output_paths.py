@@ -3,7 +3,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from lightning_modules.weights.hub import HubAddress
@@ -56,6 +56,21 @@ def refuse_unwritable_folder(folder: Path, option: str = "out") -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{option}={str(folder)!r}: is a file; give a folder for the results")
     _refuse_unwritable(folder, folder, option)
+
+
+def refuse_other_files(folder: Path, names: Collection[str], overwrite: bool) -> None:
+    """Raises ValueError if a folder that is written as a whole cannot be, or has something in it already.
+
+    Args:
+        folder: the folder, existing or not.
+        names: names of what is written to it.
+        overwrite: whether to accept a folder that has nothing else in it.
+    """
+    refuse_unwritable_folder(folder)
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if found and not (overwrite and found <= set(names)):
+        what = "was written before; give --overwrite to replace it" if found <= set(names) else "is not empty"
+        raise ValueError(f"out={str(folder)!r}: {what}, or choose another folder")
 
 
 def refuse_unwritable_file(path: Path, option: str = "out") -> None:

@@ -1,1 +1,1 @@
-"""Verb `prelabel`: predictions as what label tools import."""
+"""Verbs `prelabel` and `review`: predictions as what label tools import, and the videos to label next."""

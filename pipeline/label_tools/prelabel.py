@@ -13,11 +13,11 @@ from datamodules.storage.atomic_write import write_folder_atomically
 from datamodules.storage.plain_text import to_json
 from datamodules.timed_lists.label_studio import DEFAULT_FRAME_RATE
 from pipeline.cli.terminal import print_text
-from pipeline.inference.output_paths import refuse_unwritable_folder
+from pipeline.inference.output_paths import refuse_other_files
 from pipeline.label_tools.fiftyone_datasets import describe_import, make_datasets
 from pipeline.label_tools.label_studio_tasks import LOCAL_FILES, make_configuration, make_tasks
 from pipeline.label_tools.predicted_videos import Predictions, label_json_lines, label_scores
-from pipeline.label_tools.score_files import open_index, read_score_file
+from pipeline.label_tools.score_files import open_index, read_score_file, take_listed
 from pipeline.metrics.predictions import PREDICTIONS_NAME
 
 TASKS_NAME, CONFIGURATION_NAME = "tasks.json", "labeling_config.xml"
@@ -38,6 +38,7 @@ class PrelabelOptions(Options):
             (FiftyOneTemporalDetectionDataset), or both.
         data: the packed dataset that was scored, whose index has the paths of the videos; results of segments, and
             those of files, have the paths themselves.
+        list: videos.csv of `review`: only the videos in it, in its order; for scores, not for lines of JSON.
         threshold: least probability of a label. Default: 0.5 for results of several labels; else 0, the best class of
             every video.
         url_prefix: label_studio: beginning of the address of a video, which its path below `videos` follows. Default:
@@ -53,6 +54,7 @@ class PrelabelOptions(Options):
     out: Path
     to: Literal["label_studio", "fiftyone"]
     data: Path | None = None
+    list: Path | None = None
     threshold: float | None = None
     url_prefix: str | None = None
     annotation_fps: float | None = None
@@ -84,7 +86,7 @@ def prelabel(options: PrelabelOptions) -> None:
         FileNotFoundError: the predictions, the dataset or the folder of the videos do not exist.
         ValueError: the predictions cannot be read, their videos are not below `videos`, or `out` has other files.
     """
-    refuse_other_folder(options.out, options.overwrite)
+    refuse_other_files(options.out, _OUTPUTS, options.overwrite)
     if not options.videos.is_dir():
         raise FileNotFoundError(f"videos={options.videos}: there is no such folder; name the folder of the video files")
     predictions, folder = _read(options)
@@ -102,21 +104,17 @@ def prelabel(options: PrelabelOptions) -> None:
     _print_summary(predictions, files, options)
 
 
-def refuse_other_folder(out: Path, overwrite: bool) -> None:
-    """Raises ValueError if a folder cannot be written, or has files that this verb did not write."""
-    refuse_unwritable_folder(out)
-    found = {path.name for path in out.iterdir()} if out.exists() else set()
-    if found and not (overwrite and found <= _OUTPUTS):
-        what = "has predictions; give --overwrite to replace them" if found <= _OUTPUTS else "is not empty"
-        raise ValueError(f"out={str(out)!r}: {what}, or choose another folder")
-
-
 def _read(options: PrelabelOptions) -> tuple[Predictions, Path]:
     """The predictions, and the folder in which their paths begin where they do not begin in that of the videos."""
     path = options.predictions
     if path.is_dir() or path.suffix == ".parquet":
         file = read_score_file(path)
-        return label_scores(file, open_index(options.data, file), options.threshold), file.folder or Path()
+        index = open_index(options.data, file)
+        if options.list is not None:
+            file = take_listed(file, options.list)
+        return label_scores(file, index, options.threshold), file.folder or Path()
+    if options.list is not None:
+        raise ValueError(f"list={options.list}: is for scores; lines of JSON have no keys, so take those that you need")
     if not path.is_file():
         raise FileNotFoundError(
             f"predictions={str(path)!r}: there is no such file; give a folder with {PREDICTIONS_NAME}, a file of "

@@ -1,5 +1,6 @@
 """Files of scores, of results and of `classify --out`, and where the videos in them are."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,3 +147,29 @@ def locate_videos(file: ScoreFile, index: DatasetIndex | None) -> list[VideoPlac
             f"{file.name}: has the keys of videos and no paths; name the packed dataset whose index has them (--data)"
         )
     return list(file.places)
+
+
+def take_listed(file: ScoreFile, path: Path) -> ScoreFile:
+    """The videos of a list that `review` wrote, in its order.
+
+    Args:
+        file: the scores.
+        path: the list, a CSV file with a column key.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such list, or has a video without scores.
+    """
+    with path.open(newline="", encoding="utf-8") as lines:
+        try:
+            keys = [row["key"] for row in csv.DictReader(lines)]
+        except (KeyError, UnicodeDecodeError, csv.Error):
+            raise ValueError(f"list={path}: has no column key; give the videos.csv that `review` wrote") from None
+    rows = {key: number for number, key in enumerate(file.keys)}
+    absent = [key for key in keys if key not in rows]
+    if absent or not keys:
+        found = f"has {printable(absent[0])}, which {file.name} has not" if absent else "is empty"
+        raise ValueError(f"list={path}: {found}; review these predictions anew")
+    numbers = [rows[key] for key in keys]
+    places = None if file.places is None else [file.places[number] for number in numbers]
+    return file._replace(keys=keys, scores=np.asarray(file.scores)[numbers], places=places)

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.dataset.dataset_index import ShardRow
+import numpy as np
+
+from datamodules.dataset.dataset_index import DatasetIndex, ShardRow
 from datamodules.dataset.manifest import MANIFEST_NAME
 from datamodules.leakage.split_leakage import GuardedVideo, Leak, count_leaks, find_leaks
 from datamodules.storage.atomic_write import write_atomically
@@ -66,3 +68,18 @@ def to_guarded_video(row: ShardRow) -> GuardedVideo:
         description.frame_hashes,
         description.duration_s,
     )
+
+
+def guarded_videos(index: DatasetIndex, rows: np.ndarray) -> list[GuardedVideo]:
+    """The input of the split guard for videos of a dataset, without their splits.
+
+    Args:
+        index: the index of the dataset.
+        rows: row numbers of the videos, int64 (M,).
+    """
+    names = ("key", "group", "content_sha256", "frame_hashes", "duration_s")
+    columns = [index.column(name, rows) for name in names]
+    return [
+        GuardedVideo(key, "", (), group, content, tuple(hashes or ()), float(seconds))
+        for key, group, content, hashes, seconds in zip(*columns, strict=True)
+    ]

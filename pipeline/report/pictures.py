@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.video.decoding import DecodeError, iterate_frame_chunks, probe
+from datamodules.video.decoding import DecodeError, Source, iterate_frame_chunks, probe
 
 _NUM_FRAMES = 12
 _FRAME_DURATION_MS = 167  # duration of a frame, so that the 12 frames of a preview loop in two seconds
@@ -35,11 +35,11 @@ class Preview(NamedTuple):
     height: int
 
 
-def make_preview(video: bytes, decoder: str = "auto") -> Preview:
+def make_preview(video: Source, decoder: str = "auto") -> Preview:
     """Makes the preview of a video from up to 12 evenly spaced frames.
 
     Args:
-        video: the bytes of the video file.
+        video: the bytes of the video file, or its path.
         decoder: auto, pyav, decord or torchcodec.
 
     Raises:

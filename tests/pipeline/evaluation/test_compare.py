@@ -80,7 +80,8 @@ def test_compare_says_which_is_better(two, capsys):
 
 def test_fuse_is_the_weighted_mean_by_key(two, tmp_path, capsys):
     first, second, poor, good = two
-    assert main(["fuse", str(first), str(second), "--weights", "1", "3", "--out", str(tmp_path / "out")]) == 0
+    file = str(second / "predictions.parquet")
+    assert main(["fuse", str(first), file, "--weights", "1", "3", "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     fused = read_scored_videos(tmp_path / "out")
     assert fused.keys == poor.keys

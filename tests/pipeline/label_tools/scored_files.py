@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datamodules.annotations.video_files import make_keys
 from pipeline.metrics.predictions import (
     SOURCE_FIELDS,
     fixed_size_lists,
@@ -40,11 +41,13 @@ def write_results(
     return path
 
 
-def write_scores(path: Path, videos: Path, names: Sequence[str], scores: Sequence[Sequence[float]]) -> Path:
+def write_scores(
+    path: Path, videos: Path, names: Sequence[str], scores: Sequence[Sequence[float]], **about: object
+) -> Path:
     """A file of `classify --out`, of files in a folder."""
     rows = np.array(scores, np.float32)
-    keys = [name.rpartition(".")[0].replace("/", "_") for name in names]
+    keys = make_keys(names)
     table = pa.table({"key": keys, "path": list(names), "scores": fixed_size_lists(rows)})
-    about = {name: value for name, value in ABOUT.items() if name != "scores"} | {"videos": str(videos)}
-    pq.write_table(table.cast(with_provenance(table.schema, about)), path)
+    known = {name: value for name, value in ABOUT.items() if name != "scores"} | {"videos": str(videos)}
+    pq.write_table(table.cast(with_provenance(table.schema, known | about)), path)
     return path

@@ -174,6 +174,24 @@ def test_the_index_has_the_paths_of_a_dataset(motion_dataset, segments_dataset, 
     assert [one["timestamps"] for one in found] == [pytest.approx([0.0, 0.68]), pytest.approx([0.2, 0.96])]
 
 
+def test_only_the_videos_of_a_review(results, videos, tmp_path, capsys):
+    words = [str(results["classes"]), str(videos), str(tmp_path / "out"), "--to", "label_studio", "--list"]
+    (tmp_path / "list.csv").write_text(
+        "path,label,key\nwalk/three.mp4,,walk_three\ntwo.é.mp4,,two__\n", encoding="utf-8"
+    )
+    assert main(["prelabel", *words, str(tmp_path / "list.csv")]) == 0
+    tasks = json.loads((tmp_path / "out/tasks.json").read_text())
+    assert [task["data"]["video"].rpartition("=")[2] for task in tasks] == ["walk/three.mp4", "two.%C3%A9.mp4"]
+    for text, message in (
+        ("path,label\na.mp4,\n", "has no column key"),
+        ("key\nother\n", "has other, which"),
+        ("key\n", "is empty; review these predictions anew"),
+    ):
+        (tmp_path / "list.csv").write_text(text)
+        assert main(["prelabel", *words, str(tmp_path / "list.csv"), "--overwrite"]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,7 +5,10 @@ import pytest
 
 from datamodules.dataset.dataset_index import DatasetIndex
 from pipeline.dataset_tools.show_page import ShownStage, ShownVideo, draw_clips_page, make_shown_clip
+from pipeline.label_tools.review_files import ReviewedVideo, draw_page
+from pipeline.label_tools.score_files import ScoreFile, VideoPlace
 from pipeline.report.charts import BarChart, bar_charts
+from pipeline.report.pictures import preview_of_key
 from pipeline.report.rendering import render
 from pipeline.report.write_results import write_results
 from tests.pipeline.metrics.made_results import made
@@ -94,6 +97,24 @@ def dataset_page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def review_page(motion_dataset, tmp_path_factory):
+    """The page of `review` for two made results with long names: one video with a preview, one without."""
+    index, classes = DatasetIndex.open(motion_dataset), [f"class {n} {'of a long name ' * 5}" for n in range(3)]
+    about = {"checkpoint": "/a/long/path/" * 9, "checkpoint_sha256": "0123456789abcdef" * 4}
+    rows = np.array([[0.5, 0.4, 0.1], [0.1, 0.5, 0.4]], np.float32)
+    keys = [index.entry(0).key, "a_long_key" * 20]
+    file = ScoreFile("results/one", keys, rows, classes, "single_label", about, None, None)
+    place = VideoPlace("a/long/path/" * 9, 1.0, 2.5)
+    figures = {"margin": 0.1, "disagreement": 0.25}
+    videos = [ReviewedVideo(n, key, place, figures, ["x"] * n) for n, key in enumerate(keys)]
+    previews = [preview_of_key(index, key, {}) for key in keys]
+    path = tmp_path_factory.mktemp("review") / "review.html"
+    files = [file, file._replace(name="results/two")]
+    path.write_text(draw_page(videos, previews, files, ["2 of 5 videos"], 0.5), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
 def window():
     with browser() as one:
         yield one
@@ -116,7 +137,7 @@ def test_it_reads_well(page, window, width, dark):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize(("name", "images"), [("clips_page", 16), ("dataset_page", 0)])
+@pytest.mark.parametrize(("name", "images"), [("clips_page", 16), ("dataset_page", 0), ("review_page", 1)])
 def test_pages_of_datasets_read_well(name, images, window, width, dark, request):
     path = request.getfixturevalue(name)
     window.open(path, width, dark=dark)
@@ -126,7 +147,7 @@ def test_pages_of_datasets_read_well(name, images, window, width, dark, request)
     assert ratio >= 4.5, text
     assert window.run(_LOADED) == images
     ink = "getComputedStyle(document.querySelector('svg .ink') ?? document.body).fill"
-    assert name == "clips_page" or window.run(ink) == ("rgb(233, 237, 242)" if dark else "rgb(28, 36, 48)")
+    assert name != "dataset_page" or window.run(ink) == ("rgb(233, 237, 242)" if dark else "rgb(28, 36, 48)")
     window.run("document.querySelectorAll('details').forEach(e => { e.open = true; })")
     assert window.run(_BROKEN_NAMES) == []
 
