@@ -1,14 +1,22 @@
 """`ClipBatch`: the data structure passed from the data loader to the networks.
 
 Axis letters, used everywhere in this repository: B videos in a batch, N clips in a batch, T frames of a clip,
-H height, W width, C channels (3, RGB), D features, K classes.
+H height, W width, C channels (`STREAM_CHANNELS`), D features, K classes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
+
+# What clips are of: RGB; optical flow, x (right) and y (down); or both, as R, G, B, x, y.
+Stream = Literal["rgb", "flow", "both"]
+STREAM_CHANNELS: dict[Stream, int] = {"rgb": 3, "flow": 2, "both": 5}
+# Levels of optical flow: 128 is no motion, 1 is 20 pixels left or up, 255 is 20 pixels right or down. As values in
+# [0, 1] of this mean and standard deviation, they are normalized to [-1, 1].
+FLOW_ZERO_LEVEL, FLOW_HALF_RANGE = 128, 127
+FLOW_MEAN, FLOW_STD = FLOW_ZERO_LEVEL / 255, FLOW_HALF_RANGE / 255
 
 # Returns a uint8 tensor of the given shape and arbitrary content, into which a batch is written.
 Allocate = Callable[[tuple[int, ...]], Tensor]
@@ -56,7 +64,8 @@ class ClipBatch(NamedTuple):
     (B = N = 0): a rank with fewer videos than the others takes empty batches so that all ranks step together.
 
     Attributes:
-        clips: uint8 (N, T, H, W, C), RGB in [0, 255], channels last in memory as decoded.
+        clips: uint8 (N, T, H, W, C), channels last in memory as decoded: RGB in [0, 255] (C is 3), levels of optical
+            flow (C is 2), or both (C is 5); see `STREAM_CHANNELS`.
         video_index: int64 (N,), index of each clip's video in `labels` and `keys`, in [0, B).
         labels: int64 (B,), class indices in [0, K), -1 for a video without a label; in a dataset of several labels
             uint8 (B, K), 1 for each class of the video, else 0 (`multi_hot`).

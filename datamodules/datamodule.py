@@ -13,6 +13,7 @@ from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.renditions import open_rendition
 from datamodules.loading.data_options import DataOptions
+from datamodules.loading.flow_input import refuse_without_flow
 from datamodules.loading.loader_options import resolve_logged_decoder, warn_about_decord
 from datamodules.loading.planned_loader import PlannedLoader
 from datamodules.loading.resume import dataset_state, order_state, resume_point
@@ -69,6 +70,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """
         data = cls(str(index.root), **options)
         data.index = index
+        refuse_without_flow(index, data.options.stream)
         warn_about_decord(data.decoder, index)
         return data
 
@@ -77,6 +79,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         """Index of the rendition that is read; opened at first use."""
         options = self.options
         index = open_rendition(self.root, options.rendition, options.resize, options, options.split_file)
+        refuse_without_flow(index, options.stream)
         warn_about_decord(self.decoder, index)
         return index
 
@@ -126,7 +129,7 @@ class ShardedVideoDataModule(pl.LightningDataModule):
     @property
     def identity(self) -> dict[str, Any]:
         """Identity of the data in checkpoints, predictions and feature files; see `datamodules.loading.resume`."""
-        return dataset_state(self.index, self.root, self.options, self.decoder)
+        return dataset_state(self.index, self.root, self.options, self.decoder, self.options.stream)
 
     def setup(self, stage: str) -> None:
         """Refuses flips that would turn one class into another, before the first batch of a fit."""

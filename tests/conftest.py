@@ -101,6 +101,28 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def flow_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Textures that move right, left, down or up by 3 pixels a frame, packed with their flow, 96 x 64. Read-only.
+
+    Four train, one val and two test videos a class, of 9 frames; the files are in the folder `videos` beside it.
+    """
+    from pipeline.packing.pack import pack
+    from pipeline.packing.pack_options import PackOptions
+    from tests.moving_textures import MOTIONS, moving_video
+
+    folder = tmp_path_factory.mktemp("flow")
+    (folder / "videos").mkdir()
+    lines = ["path,label,split"]
+    for name, motion in MOTIONS.items():
+        for number, split in enumerate(["train"] * 4 + ["val"] + ["test"] * 2):
+            (folder / f"videos/{name}{number}.mp4").write_bytes(moving_video(motion, 9, seed=number))
+            lines.append(f"{name}{number}.mp4,{name},{split}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    pack(PackOptions(folder / "shards", [folder / "list.csv"], folder / "videos", flow=True, processes=1))
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
 def motion_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed dataset of 8 motion classes: 5 train, 1 val and 2 test videos a class, 24 frames of 64 x 48.
 

@@ -6,6 +6,8 @@ from scipy.ndimage import gaussian_filter
 
 from datamodules.encoding.transcoding import encode_frames
 
+MOTIONS = {"move_right": (3, 0), "move_left": (-3, 0), "move_down": (0, 3), "move_up": (0, -3)}
+
 
 def moving_texture(
     motion: tuple[int, int], num_frames: int = 6, size: tuple[int, int] = (64, 96), seed: int = 0

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.batch import ClipBatch, multi_hot
+from datamodules.batch import STREAM_CHANNELS, ClipBatch, Stream, multi_hot
 from datamodules.dataset.dataset_index import DatasetIndex, VideoEntry
+from datamodules.loading.flow_input import open_frames
 from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
 from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
@@ -56,6 +57,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: whether batches contain the videos' captions.
         pixels: `rgb`; or `i420`, planes, for batches all of whose videos can be cropped in planes, `rgb` for others.
+        stream: what the frames are: RGB, optical flow, or both.
         lost: reason and description, by row, of videos that took down their worker, which are not read again.
     """
 
@@ -72,6 +74,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
     pixels: Pixels = "rgb"
+    stream: Stream = "rgb"
     lost: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -83,7 +86,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         """Reads, decodes and crops the videos of one batch."""
         started = time.perf_counter()
         announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
-        self.index.expect([row for row in announced if not self.index.is_quarantined(row)])
+        wanted = [row for row in announced if not self.index.is_quarantined(row)]
+        self.index.expect(wanted, self.stream != "flow", self.stream != "rgb" and self.index.has_shards)
         try:
             batch = self._read(request, self._choose_pixels(request))
         except UnsupportedFramesError:  # found while decoding: the batch is read again
@@ -102,7 +106,9 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         return self.pixels if all_supported else "rgb"
 
     def _read(self, request: Request, pixels: Pixels) -> ClipBatch | ReadFailure:
-        maker = ViewMaker(self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels)
+        maker = ViewMaker(
+            self.sampler, self.transform, self.decoder, self.crop_size, self.unmirrored, pixels, self.stream
+        )
         with BatchBuffer(self.memory) as buffer:
             batch = self._read_into(buffer, request, maker)
             if isinstance(batch, ReadFailure) or not len(batch.clips):
@@ -128,7 +134,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             self._record(row)
             try:
                 free_slots = None if slots is None else slots[len(views) :]
-                data = self.index.read_video(row)
+                data = open_frames(self.index, row, self.stream)
                 video_views = maker.views(data, self.index.entry(row), key, free_slots)
             except DecodeError as error:
                 message = f"{describe_video_location(self.index, row)} cannot be decoded by {self.decoder}: {error}"
@@ -164,7 +170,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         if clips:
             windows = [view.window for view in views]
             return pad_and_stack(clips, buffer) if pixels == "rgb" else stack_planes(clips, windows, buffer)
-        return torch.empty((0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, 3), dtype=torch.uint8)
+        shape = (0, self.sampler.shape.num_frames, self.crop_size, self.crop_size, STREAM_CHANNELS[self.stream])
+        return torch.empty(shape, dtype=torch.uint8)
 
     def _make_batch(
         self, clips: Tensor, views: list[View], video_index: list[int], rows: list[int], num_skipped: int

@@ -49,4 +49,13 @@ class DataOptions(  # the fields of the last base come first
             raise ValueError(
                 "segments=true: its clips span the whole video; use test_sampling='uniform' and no clip_step"
             )
+        if self.stream != "rgb":
+            pixels = None if self.pixels == "rgb" else self.pixels
+            for name, value in (
+                ("rand_augment", self.rand_augment),
+                ("color_jitter", self.color_jitter),
+                ("pixels", pixels),
+            ):
+                if value is not None:
+                    raise ValueError(f"{name}, stream={self.stream!r}: is for RGB alone; leave {name} out")
         check_yuv420_options(self.pixels, self.decoder, self.random_resized_crop)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from datamodules.batch import Stream
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.dataset.split_options import SplitOptions
 from datamodules.loading.data_options import DataOptions
@@ -14,7 +15,9 @@ from datamodules.video.decoding import describe_decoder
 _OVERRIDE_ADVICE = "or set data.init_args.resume_on_other_data=true to go on here all the same"
 
 
-def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, decoder: str) -> dict[str, Any]:
+def dataset_state(
+    index: DatasetIndex, root: object, options: SplitOptions, decoder: str, stream: Stream = "rgb"
+) -> dict[str, Any]:
     """Describes the training data as plain data.
 
     `identity` is that of the rendition read, and must match to resume: other bytes would be another training. `family`
@@ -26,6 +29,7 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
         root: folder or URL of the dataset.
         options: split and fold.
         decoder: resolved name of the decoder.
+        stream: what the frames are: RGB, optical flow, or both.
     """
     return {
         "name": index.name,
@@ -37,6 +41,8 @@ def dataset_state(index: DatasetIndex, root: object, options: SplitOptions, deco
         "fold": None if options.fold is None else str(options.fold),
         "split_file": None if index.split_file is None else index.split_file._asdict(),
         "decoder": describe_decoder(decoder),
+        "stream": stream,
+        "flow": None if stream == "rgb" else index.manifest.encode.get("flow"),
     }
 
 
@@ -107,7 +113,7 @@ def _check_same_data(
             f"root={identity['root']!r} holds {identity['name']} ({identity['identity'][:12]}): resume on the same "
             f"data, {_OVERRIDE_ADVICE}"
         )
-    for name in ("train_split", "fold"):
+    for name in ("train_split", "fold", "stream", "flow"):
         if trained_on.get(name, identity[name]) != identity[name]:
             raise ValueError(
                 f"{name}={identity[name]}: the checkpoint was trained on {name}={trained_on[name]}; resume on that, "

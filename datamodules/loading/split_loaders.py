@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datamodules.batch import STREAM_CHANNELS
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.clip_reader import ClipReader
 from datamodules.loading.data_options import DataOptions
@@ -105,7 +106,8 @@ class SplitLoaders:
         sampler = ClipSampler(options.clip_shape(), method, num_clips, step, options.still, options.max_frames)
         transform = EvalTransform(options.crop_size, options.resize, num_crops)
         reader = self._make_reader(rows, sampler, transform, skip_errors=allow_missing)
-        video_bytes = num_clips * num_crops * options.num_frames * options.crop_size**2 * 3
+        frame_bytes = options.crop_size**2 * STREAM_CHANNELS[options.stream]
+        video_bytes = num_clips * num_crops * options.num_frames * frame_bytes
         # Whole videos differ in length: one per batch.
         max_batch_size = max(1, min(options.batch_size, options.eval_batch_bytes // video_bytes))
         batch_size = 1 if method == "whole" else max_batch_size
@@ -139,6 +141,7 @@ class SplitLoaders:
             unmirrored=unmirrored,
             captions=options.captions,
             pixels=options.pixels,
+            stream=options.stream,
         )
 
     def _log_quarantined(self, rows: np.ndarray, split: str) -> None:

@@ -13,8 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batch import Window
+from datamodules.batch import STREAM_CHANNELS, Stream, Window
 from datamodules.dataset.dataset_index import VideoEntry
+from datamodules.optical_flow.frame_source import (
+    ComputedFlow,
+    FrameSource,
+    PackedFlow,
+    decode_channels,
+    num_clip_frames,
+    rgb_source,
+)
 from datamodules.sampling.clip_sampling import ClipSampler, Integers, Seconds
 from datamodules.sampling.frame_times import time_span
 from datamodules.storage.available_memory import available_memory
@@ -22,7 +30,7 @@ from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_planes, decode_windows
 from datamodules.transforms.yuv420 import Pixels, num_enclosing_pairs
-from datamodules.video.decoding import DecodeError, Source, decode_frames, read_frame_times
+from datamodules.video.decoding import DecodeError, Source, read_frame_times
 
 
 class View(NamedTuple):
@@ -56,7 +64,7 @@ class _CroppedClip(NamedTuple):
 class _VideoSource(NamedTuple):
     """A video to crop; `slots` is the memory that its clips are written to, None if they are allocated one by one."""
 
-    data: Source
+    data: FrameSource
     entry: VideoEntry
     frame_numbers: Integers
     generator: np.random.Generator
@@ -77,6 +85,7 @@ class ViewMaker:
     crop_size: int
     unmirrored: frozenset[int]
     pixels: Pixels = "rgb"
+    stream: Stream = "rgb"
 
     def slots_shape(self, num_videos: int) -> tuple[int, ...] | None:
         """Shape of a training batch, whose clips are written as decoded; None in tests, where clips differ in shape."""
@@ -89,9 +98,9 @@ class ViewMaker:
         num_frames = self.sampler.shape.num_frames if num_frames is None else num_frames
         if self.pixels == "i420":
             return num_frames, 3 * num_enclosing_pairs(height), 2 * num_enclosing_pairs(width)
-        return num_frames, height, width, 3
+        return num_frames, height, width, STREAM_CHANNELS[self.stream]
 
-    def views(self, data: Source, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
+    def views(self, data: FrameSource, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
         """Makes all views of one video, in training at the beginning of `slots`; random numbers depend on `key` alone.
 
         Raises:
@@ -100,10 +109,12 @@ class ViewMaker:
             VideoTooLargeError: its clips exceed the available memory.
         """
         generator = np.random.default_rng(key)
-        times = read_times(entry, data)
-        frame_numbers = self.sampler(entry.num_frames, entry.fps, generator, times)
+        times = read_times(entry, rgb_source(data))
+        num_frames = num_clip_frames(entry.num_frames, self.stream)
+        sampled = None if times is None else times[:num_frames]
+        frame_numbers = self.sampler(num_frames, entry.fps, generator, sampled)
         if slots is None:
-            _refuse_too_large(frame_numbers, self.crop_size)
+            _refuse_too_large(frame_numbers, self.crop_size, STREAM_CHANNELS[self.stream])
         video = _VideoSource(data, entry, frame_numbers, generator, slots)
         if self.pixels == "i420":
             cropped = self._crop_planes(video)
@@ -148,12 +159,15 @@ class ViewMaker:
         """Crops in planes with PyAV, for frames that need no resizing and have the format that `pack` writes."""
         windows = self._windows(video)
         clips = self._allocate_clips(video, windows)
+        assert not isinstance(video.data, (PackedFlow, ComputedFlow)), "`DataOptions.check` refuses planes of flow"
         colors = decode_planes(video.data, video.frame_numbers, windows, [clip.numpy() for clip in clips])
         return [_CroppedClip(*cropped) for cropped in zip(clips, windows, colors, strict=True)]
 
     def _crop_while_decoding(self, video: _VideoSource) -> list[_CroppedClip] | None:
         """Crops while decoding with PyAV; None if frames need resizing or have another format than `pack` writes."""
         transform, slots = self.transform, video.slots
+        if self.stream != "rgb" or isinstance(video.data, (PackedFlow, ComputedFlow)):
+            return None
         if self.decoder != "pyav" or not transform.crops_without_resize((video.entry.height, video.entry.width)):
             return None
         windows = self._windows(video)
@@ -180,13 +194,13 @@ class ViewMaker:
         return (window.height, window.width) == (self.crop_size, self.crop_size)
 
     def _crop_whole_frames(self, video: _VideoSource) -> list[_CroppedClip]:
-        """Crops from whole decoded RGB frames; in tests each frame is cropped as soon as it is decoded."""
+        """Crops from whole decoded frames of any channels; in tests each is cropped as soon as it is decoded."""
         numbers, mirror = video.frame_numbers, self._is_mirrored(video)
         if isinstance(self.transform, EvalTransform):
             return [
                 _CroppedClip(*cropped) for cropped in iterate_clips(video.data, numbers, self.transform, self.decoder)
             ]
-        frames = torch.from_numpy(decode_frames(video.data, numbers.ravel().tolist(), self.decoder))
+        frames = torch.from_numpy(decode_channels(video.data, numbers.ravel().tolist(), self.decoder))
         cropped: list[_CroppedClip] = []
         for view, clip in enumerate(torch.split(frames, numbers.shape[1])):
             cropped.append(_CroppedClip(*self.transform(clip, video.generator, mirror)))
@@ -200,9 +214,9 @@ _COPIES = 3
 _MIN_CHECKED_BYTES = 2**28
 
 
-def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
+def _refuse_too_large(frame_numbers: Integers, crop_size: int, channels: int) -> None:
     """Raises VideoTooLargeError if a video's clips do not fit into memory, before the system kills the process."""
-    needed_bytes = _COPIES * 3 * frame_numbers.size * crop_size**2
+    needed_bytes = _COPIES * channels * frame_numbers.size * crop_size**2
     if needed_bytes < _MIN_CHECKED_BYTES:
         return
     available_bytes = available_memory()
@@ -215,12 +229,12 @@ def _refuse_too_large(frame_numbers: Integers, crop_size: int) -> None:
         )
 
 
-def read_times(entry: VideoEntry, data: Source) -> Seconds | None:
+def read_times(entry: VideoEntry, data: Source | None) -> Seconds | None:
     """Reads the presentation timestamps of a video with a variable frame rate.
 
     Args:
         entry: the video's row of the index.
-        data: bytes of the video, or its path; read only for a variable rate.
+        data: bytes of the video, or its path; read only for a variable rate; None is as for evenly spaced frames.
 
     Returns:
         float64 (F,), seconds from the first frame, ascending; None for evenly spaced frames.
@@ -228,7 +242,7 @@ def read_times(entry: VideoEntry, data: Source) -> Seconds | None:
     Raises:
         DecodeError: the video cannot be read, or has another number of frames than the index says.
     """
-    if not entry.variable_rate:
+    if not entry.variable_rate or data is None:
         return None
     times = read_frame_times(data)
     if len(times) != entry.num_frames:

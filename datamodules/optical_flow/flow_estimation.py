@@ -51,6 +51,18 @@ def estimate_flow(first: Gray, second: Gray, method: FlowMethod) -> npt.NDArray[
     return estimate(first, second)
 
 
+def to_gray(frame: Gray) -> Gray:
+    """A frame in gray: uint8 (H, W, 3), RGB, to uint8 (H, W)."""
+    opencv = _import_opencv("dis")
+    return np.asarray(opencv.cvtColor(frame, opencv.COLOR_RGB2GRAY))
+
+
+def resize_frame(frame: Gray, size: tuple[int, int]) -> Gray:
+    """A frame, uint8 (H, W, 3), in another (width, height), averaged over areas as `pack` scales videos."""
+    opencv = _import_opencv("dis")
+    return np.asarray(opencv.resize(frame, size, interpolation=opencv.INTER_AREA))
+
+
 @functools.cache
 def _estimator(method: FlowMethod) -> Callable[[Gray, Gray], npt.NDArray[np.float32]]:
     opencv = _import_opencv(method)

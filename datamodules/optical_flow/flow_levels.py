@@ -5,21 +5,14 @@ whose authors scale what is left to [-1, 1] (README of github.com/google-deepmin
 and standard deviation `FLOW_STD` of values in [0, 1], a network gets that scale. The opposite of level n is 256 - n.
 """
 
-from typing import Literal, get_args
-
 import numpy as np
 import numpy.typing as npt
 
-Stream = Literal["rgb", "flow", "both"]
+from datamodules.batch import FLOW_HALF_RANGE, FLOW_ZERO_LEVEL, STREAM_CHANNELS
+
 Levels = npt.NDArray[np.uint8]
 
 MAX_DISPLACEMENT = 20.0  # pixels
-ZERO_LEVEL = 128
-_HALF_RANGE = 127  # levels from none to the largest displacement
-FLOW_MEAN = ZERO_LEVEL / 255
-FLOW_STD = _HALF_RANGE / 255
-STREAMS = get_args(Stream)
-STREAM_CHANNELS: dict[Stream, int] = {"rgb": 3, "flow": 2, "both": 5}
 _FASTEST_COLOR = 5.0  # pixels a frame that are drawn in full color
 
 
@@ -36,13 +29,13 @@ def flow_levels(displacements: npt.NDArray[np.float32]) -> Levels:
         uint8 of the same shape, from 1 to 255.
     """
     cut = np.clip(np.nan_to_num(displacements, nan=0.0), -MAX_DISPLACEMENT, MAX_DISPLACEMENT)
-    levels: Levels = (np.rint(cut * (_HALF_RANGE / MAX_DISPLACEMENT)) + ZERO_LEVEL).astype(np.uint8)
+    levels: Levels = (np.rint(cut * (FLOW_HALF_RANGE / MAX_DISPLACEMENT)) + FLOW_ZERO_LEVEL).astype(np.uint8)
     return levels
 
 
 def flow_displacements(levels: Levels) -> npt.NDArray[np.float32]:
     """The displacements of levels, in pixels: float32 of the same shape."""
-    return (levels.astype(np.float32) - ZERO_LEVEL) * np.float32(MAX_DISPLACEMENT / _HALF_RANGE)
+    return (levels.astype(np.float32) - FLOW_ZERO_LEVEL) * np.float32(MAX_DISPLACEMENT / FLOW_HALF_RANGE)
 
 
 def color_flow(levels: Levels) -> Levels:
@@ -64,3 +57,19 @@ def color_flow(levels: Levels) -> Levels:
     shares = np.clip(2 - 6 * distances, 0, 1)
     colors: Levels = np.rint(255 * (1 - speed[..., None] * (1 - shares))).astype(np.uint8)
     return colors
+
+
+def draw_channels(frames: Levels) -> Levels:
+    """Frames for people to look at: RGB as it is, flow in colors, and both side by side.
+
+    Args:
+        frames: uint8 (..., H, W, C): C is 3, 2 or 5.
+
+    Returns:
+        uint8 (..., H, W, 3), or (..., H, 2W, 3) for both.
+    """
+    channels = frames.shape[-1]
+    if channels == STREAM_CHANNELS["rgb"]:
+        return frames
+    colors = color_flow(frames[..., -2:])
+    return colors if channels == STREAM_CHANNELS["flow"] else np.concatenate([frames[..., :3], colors], axis=-2)

@@ -7,6 +7,7 @@ they are not set; the class of training narrows these fields to their defaults.
 from dataclasses import dataclass
 from typing import Literal
 
+from datamodules.batch import STREAM_CHANNELS, Stream
 from datamodules.options import Options
 from datamodules.sampling.clip_shape import ClipShape, ShortVideos
 
@@ -40,6 +41,8 @@ class ClipOptions(ClipOverrides):
 
     Attributes:
         segments: a clip is one frame of each of `num_frames` equal parts of the video, a random one in training (TSN).
+        stream: what the frames are: `rgb`; `flow`, the optical flow from a frame to the next one of the video, of
+            datasets packed with --flow; or `both`, for two-stream networks.
     """
 
     num_frames: int = 16
@@ -47,9 +50,16 @@ class ClipOptions(ClipOverrides):
     short_videos: ShortVideos = "loop"
     segments: bool = False
     still: bool = False
+    stream: Stream = "rgb"
 
     def check(self) -> None:
         """Refuses what no clip can have."""
+        if self.stream not in STREAM_CHANNELS:
+            raise ValueError(f"stream={self.stream!r}: must be {', '.join(STREAM_CHANNELS)}")
+        if self.still and self.stream != "rgb":
+            raise ValueError(
+                f"still=true, stream={self.stream!r}: a control without motion has no flow; give stream=rgb"
+            )
         self.clip_shape()
 
     def clip_shape(self) -> ClipShape:

@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import Window
+from datamodules.optical_flow.frame_source import FrameSource, iterate_channel_chunks
 from datamodules.sampling.clip_sampling import Integers
 from datamodules.transforms.clip_transforms import EvalTransform
-from datamodules.video.decoding import Source, iterate_frame_chunks
+from datamodules.video.decoding import CHUNK_BYTES
 
 
 def iterate_clips(
-    source: Source, frame_numbers: Integers, transform: EvalTransform, decoder: str = "auto"
+    source: FrameSource, frame_numbers: Integers, transform: EvalTransform, decoder: str = "auto"
 ) -> Iterator[tuple[Tensor, Window]]:
     """Decodes the clips of a video in one pass.
 
     Memory is bounded if the clips' start frames ascend, as those of `datamodules.sampling.clip_sampling` do.
 
     Args:
-        source: the bytes of a video file, or its path; a file given by path is not loaded into memory.
+        source: the bytes of a video file, or its path, which is not loaded into memory; or a video with its flow.
         frame_numbers: int64 (N, T), the frame numbers of each clip; N and T at least 1.
         transform: resizes frames and cuts out the window that contains all crops.
         decoder: `auto`, `pyav`, `decord` or `torchcodec`.
@@ -41,7 +42,7 @@ def iterate_clips(
     ends = frame_numbers.max(axis=1)
     cropped_frames: dict[int, Tensor] = {}
     clip = 0
-    for numbers, frames in iterate_frame_chunks(source, unique_numbers.tolist(), decoder):
+    for numbers, frames in iterate_channel_chunks(source, unique_numbers.tolist(), decoder, CHUNK_BYTES):
         cropped, window = transform(torch.from_numpy(frames))
         cropped_frames.update(zip(numbers, cropped.unbind(), strict=True))
         while clip < len(ends) and ends[clip] <= numbers[-1]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.batch import Window
+from datamodules.batch import STREAM_CHANNELS, Window
 from datamodules.sampling.crop_windows import FrameSize, crop_windows
 
 
@@ -58,15 +58,20 @@ def resize_short_side(clip: Tensor, size: int) -> Tensor:
 def horizontal_flip(clip: Tensor) -> Tensor:
     """Mirrors left and right; wrong for classes that differ by direction, such as "moving left".
 
+    What moves to the right then moves to the left: of optical flow the sign of x is turned, so level n becomes 256 - n.
+
     Args:
-        clip: uint8 (T, H, W, C).
+        clip: uint8 (T, H, W, C): RGB, flow or both (`datamodules.batch.STREAM_CHANNELS`).
 
     Returns:
         uint8 (T, H, W, C).
     """
     check_clip(clip)
     # (T, C, H, W) whose memory is (T, H, W, C): the fast path
-    return clip.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
+    mirrored = clip.permute(0, 3, 1, 2).flip(3).permute(0, 2, 3, 1)
+    if clip.shape[3] in (STREAM_CHANNELS["flow"], STREAM_CHANNELS["both"]):
+        mirrored[..., -2].neg_()  # unsigned bytes wrap
+    return mirrored
 
 
 def spatial_crops(clip: Tensor, size: int, num_crops: int) -> list[Tensor]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor, nn
 
+from lightning_modules.layers.input_channels import channel_normalization
 from lightning_modules.layers.onednn_convolution import Conv3d
 from lightning_modules.tasks.classifier import VideoClassifier
 
@@ -38,6 +39,7 @@ class C3D(VideoClassifier):
         crop_size: height and width of a clip, which determine the size of fc6 (the paper: 112).
         batch_norm: add a batch norm after every convolution, for training from scratch; the paper has none.
         dropout: dropout probability after fc6 and fc7.
+        in_channels: 3 for RGB, 2 for optical flow.
         **kwargs: arguments of `VideoClassifier`.
 
     Raises:
@@ -53,9 +55,11 @@ class C3D(VideoClassifier):
         crop_size: int = 112,
         batch_norm: bool = False,
         dropout: float = 0.5,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.adopt_normalization(*channel_normalization(in_channels))
         if width < 1:
             raise ValueError(f"width={width}: must be at least 1")
         self._clip_arguments = f"num_frames={num_frames}, crop_size={crop_size}"
@@ -63,7 +67,7 @@ class C3D(VideoClassifier):
         if 0 in self._pooled_size:
             raise ValueError(f"{self._clip_arguments}: too small for five poolings, {_MINIMUM_CLIP}")
         self.stages = nn.Sequential()
-        channels = 3
+        channels = in_channels
         for name, multiple, pooling in _CONVOLUTIONS:
             self.stages.add_module(name, _convolution(channels, width * multiple, batch_norm))
             channels = width * multiple

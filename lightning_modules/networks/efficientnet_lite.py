@@ -62,12 +62,12 @@ class EfficientNetLite(FrameEncoder):
 
     mean, std = (127 / 255,) * 3, (128 / 255,) * 3
 
-    def __init__(self, name: str, grid: int = 1) -> None:
+    def __init__(self, name: str, grid: int = 1, in_channels: int = 3) -> None:
         super().__init__()
         scaling = SCALINGS[name]
         self.clip_settings = scaling.clip_settings
         self.stages = nn.Sequential()
-        self.stages.add_module("stem", ConvolutionNorm(3, _STEM_SIZE, 3, stride=2, same=True))
+        self.stages.add_module("stem", ConvolutionNorm(in_channels, _STEM_SIZE, 3, stride=2, same=True))
         channels, number = _STEM_SIZE, 0
         for row, (expansion, outputs, count, first_stride, kernel) in enumerate(_ROWS):
             is_end = row in (0, len(_ROWS) - 1)

@@ -25,6 +25,7 @@ def make_encoder(
     bn_scale: bool = False,
     grid: int | None = None,
     description: EncoderDescription | None = None,
+    in_channels: int = 3,
 ) -> FrameEncoder:
     """Constructs a frame encoder by name.
 
@@ -37,21 +38,22 @@ def make_encoder(
         grid: cells in height and in width of the pooled output of `small`, `inception_v1`, `mobilenet_v2`,
             `efficientnet_lite0` to 2 and transformers; None: their default.
         description: description of a network of transformers, timm or torchvision; None reads it.
+        in_channels: 3 for RGB, 2 for optical flow, for encoders of ours.
 
     Raises:
-        ValueError: unknown name, or a grid for another encoder.
+        ValueError: unknown name, or a grid or channels for another encoder.
         ImportError: the package is not installed.
     """
     if grid is not None and (grid < 1 or name.partition(":")[0] not in _WITH_GRID):
         raise ValueError(f"grid={grid}, encoder={name!r}: must be at least 1, and only for {', '.join(_WITH_GRID)}")
     if name == "small":
-        return SmallCNN(channels) if grid is None else SmallCNN(channels, grid)
+        return SmallCNN(channels, 4 if grid is None else grid, in_channels)
     if name == "inception_v1":
-        return InceptionEncoder(padding, bn_scale, grid or 1)
+        return InceptionEncoder(padding, bn_scale, grid or 1, in_channels)
     if name == "mobilenet_v2":
-        return MobileNetV2(grid or 1)
+        return MobileNetV2(grid or 1, in_channels)
     if name in SCALINGS:
-        return EfficientNetLite(name, grid or 1)
+        return EfficientNetLite(name, grid or 1, in_channels)
     package, colon, network = name.partition(":")
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
@@ -60,6 +62,8 @@ def make_encoder(
             f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, efficientnet_lite0 to 2, "
             "transformers:NAME_OR_FOLDER, timm:NAME or torchvision:NAME"
         )
+    if in_channels != 3:
+        raise ValueError(f"encoder={name!r}, in_channels={in_channels}: takes RGB; choose an encoder of ours for flow")
     description = description or describe_encoder(name)
     return TransformersEncoder(description, grid) if package == "transformers" else LibraryEncoder(description)
 
@@ -73,14 +77,15 @@ class SmallCNN(FrameEncoder):
     Args:
         channels: filters of the blocks.
         grid: number of cells in height and in width.
+        in_channels: 3 for RGB, 2 for optical flow.
     """
 
-    def __init__(self, channels: Sequence[int], grid: int = 4) -> None:
+    def __init__(self, channels: Sequence[int], grid: int = 4, in_channels: int = 3) -> None:
         super().__init__()
         if not channels:
             raise ValueError("channels=[]: give at least one block")
         blocks: list[nn.Module] = []
-        for inputs, outputs in zip((3, *channels), channels, strict=False):
+        for inputs, outputs in zip((in_channels, *channels), channels, strict=False):
             blocks += [
                 nn.Conv2d(inputs, outputs, kernel_size=3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
@@ -121,11 +126,12 @@ class InceptionEncoder(FrameEncoder):
         padding: `same`, or `symmetric` as required by torchvision's weights.
         bn_scale: whether batch norms have a scale, as required by torchvision's weights.
         grid: number of cells in height and in width; 1 averages over the whole frame, which discards positions.
+        in_channels: 3 for RGB, 2 for optical flow.
     """
 
-    def __init__(self, padding: Padding = "same", bn_scale: bool = False, grid: int = 1) -> None:
+    def __init__(self, padding: Padding = "same", bn_scale: bool = False, grid: int = 1, in_channels: int = 3) -> None:
         super().__init__()
-        self.stages = inception_stages(2, 3, padding, bn_scale)
+        self.stages = inception_stages(2, in_channels, padding, bn_scale)
         self.grid = grid
         self.output_size = FEATURE_SIZE * grid**2
 

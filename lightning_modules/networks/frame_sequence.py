@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import nn
 
 from lightning_modules.layers.inception_layers import Padding
+from lightning_modules.layers.input_channels import channel_normalization
 from lightning_modules.networks.efficientnet_lite import SCALINGS
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import CENTERED
@@ -53,6 +54,7 @@ class FrameSequenceNetwork(VideoNetwork):
             pooled. More cells keep where in the frame something is, as CaffeNet's fc6 does in LRCN; classes that differ
             by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
+        in_channels: 3 for RGB, 2 for optical flow, for encoders of ours.
         **kwargs: arguments of `VideoNetwork`.
 
     Attributes:
@@ -71,20 +73,22 @@ class FrameSequenceNetwork(VideoNetwork):
         bn_scale: bool = False,
         grid: int | None = None,
         frames_at_once: int | None = None,
+        in_channels: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._encoder, self._encoder_revision = encoder, encoder_revision
         self._encoder_weights = _initial_weights(encoder, encoder_weights)
         self._description = _description_of(self.hparams)
-        network = make_encoder(encoder, channels, padding, bn_scale, grid, self._description)
+        network = make_encoder(encoder, channels, padding, bn_scale, grid, self._description, in_channels)
         if self._description is not None:
             self.hparams["encoder_config"] = self._description.plain
             if not network.mean and None in (kwargs.get("mean"), kwargs.get("std")):
                 raise ValueError(
                     f"encoder={encoder!r}: has no preprocessor_config.json; give mean and std of the pixels in [0, 1]"
                 )
-        self.adopt_normalization(network.mean or CENTERED, network.std or CENTERED)
+        normalization = channel_normalization(in_channels, network.mean or CENTERED, network.std or CENTERED)
+        self.adopt_normalization(*normalization)
         self.frame_size = network.output_size
         self.stages = nn.Sequential()
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Convolution, MaxPooling, Mixed, Padding, TimePadding
+from lightning_modules.layers.input_channels import channel_normalization
 from lightning_modules.tasks.classifier import VideoClassifier
 
 # Name; then filters, kernel and stride of a convolution; or kernel and stride of a pooling, time first; or the
@@ -119,7 +120,8 @@ class I3D(VideoClassifier):
         bn_scale: use batch norms with a scale; the published ones have none, torchvision's GoogLeNet's have one.
         time_padding: `zeros` as published; `replicate` repeats the first and last frame.
         dropout: dropout probability before the classifier.
-        **kwargs: arguments of `VideoClassifier`; the default mean and std scale pixels to [-1, 1], as published.
+        **kwargs: arguments of `VideoClassifier`; the default mean and std scale pixels, or flow of 20 pixels,
+            to [-1, 1], as published.
     """
 
     feature_layer = "Mixed_5c"
@@ -134,6 +136,7 @@ class I3D(VideoClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.adopt_normalization(*channel_normalization(in_channels))
         self.stages = inception_stages(3, in_channels, padding, bn_scale, time_padding)
         self.stages.add_module("Logits", Logits(self.num_classes, 3, dropout))
 
@@ -166,6 +169,7 @@ class InceptionV1(VideoClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.adopt_normalization(*channel_normalization(in_channels))
         self.stages = inception_stages(2, in_channels, padding, bn_scale)
         self.stages.add_module("Logits", Logits(self.num_classes, 2, dropout))
 

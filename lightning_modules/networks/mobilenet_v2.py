@@ -120,10 +120,10 @@ class MobileNetV2(FrameEncoder):
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     clip_settings = {"resize": [224, 224], "crop_size": 224}  # noqa: RUF012 - read only, and plain data
 
-    def __init__(self, grid: int = 1) -> None:
+    def __init__(self, grid: int = 1, in_channels: int = 3) -> None:
         super().__init__()
         self.stages = nn.Sequential()
-        self.stages.add_module("stem", ConvolutionNorm(3, _STEM_SIZE, 3, stride=2))
+        self.stages.add_module("stem", ConvolutionNorm(in_channels, _STEM_SIZE, 3, stride=2))
         channels, number = _STEM_SIZE, 0
         for expansion, outputs, count, first_stride in _ROWS:
             for repetition in range(count):

@@ -8,9 +8,10 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from datamodules.batch import ClipBatch
+from datamodules.batch import STREAM_CHANNELS, ClipBatch, Stream
 from lightning_modules.layers.compilation import compile_network
 from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations
+from lightning_modules.layers.input_channels import refuse_other_channels, stream_of_channels
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.precise_batch_norm import (
     PreciseBatchNorm,
@@ -36,10 +37,10 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
     Args:
         num_classes: number of classes, K; may be omitted if `class_names` is given or there are no classes.
         class_names: the K class names in label order; `python -m pipeline fit` takes them from the dataset.
-        mean: mean of the pixels of R, G and B, as values in [0, 1], subtracted from the input; default: the network's
-            own, 0.5 unless it says otherwise. Checkpoints hold the numbers.
-        std: standard deviation of the pixels of R, G and B, as values in [0, 1], that the input is divided by; default:
-            as for `mean`.
+        mean: mean of each channel, as values in [0, 1], subtracted from the input; default: the network's own, 0.5
+            unless it says otherwise, and that of optical flow. Checkpoints hold the numbers.
+        std: standard deviation of each channel, as values in [0, 1], that the input is divided by; default: as for
+            `mean`.
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
         learning_rate: the maximum learning rate of the schedule.
         scale_learning_rate_from: global batch size (all ranks, all accumulated batches) that `learning_rate` is meant
@@ -154,6 +155,16 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
     # From clips to features.
 
     @property
+    def num_channels(self) -> int:
+        """C, the number of channels of the clips that the network takes."""
+        return self.mean.numel()
+
+    @classmethod
+    def stream_of(cls, init_args: Mapping[str, Any]) -> Stream:
+        """What the clips of the network of these arguments are of."""
+        return stream_of_channels(init_args.get("in_channels") or STREAM_CHANNELS["rgb"])
+
+    @property
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the stages, in order."""
         return tuple(name for name, _ in self.stages.named_children())
@@ -161,6 +172,7 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
     def normalize(self, batch: ClipBatch) -> Tensor:
         """Normalizes the clips of a batch: uint8 to float (N, C, T, H, W)."""
         refuse_unfinished_clips(batch)
+        refuse_other_channels(batch, self.num_channels)
         # (x / 255 - mean) / std as one multiplication and one addition, over the innermost axis in memory.
         clips = batch.clips.to(self.mean.dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
         return clips.permute(0, 4, 1, 2, 3)

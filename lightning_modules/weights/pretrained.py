@@ -15,6 +15,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from datamodules.batch import STREAM_CHANNELS
+from lightning_modules.layers.input_channels import average_input_filters
 from lightning_modules.weights.checkpoint_file import (
     is_own_checkpoint,
     public_class_path,
@@ -31,6 +33,9 @@ from lightning_modules.weights.weight_files import read_content, without_wrapper
 
 # Arguments that change the meaning of the weights.
 _WEIGHT_ARGUMENTS = ("encoder", "padding", "bn_scale", "in_channels", "mean", "std", "width", "batch_norm")
+
+_OF_CHANNELS = ("in_channels", "mean", "std")
+_FLOW_CHANNELS = STREAM_CHANNELS["flow"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def read_weights(name_or_path: str | Path) -> Weights:
         first = next(value for key, value in renamed.items() if key.startswith("Conv") and value.ndim > 1)
         if first.shape[1] != 3:
             init_args["in_channels"] = first.shape[1]
+            init_args = {name: value for name, value in init_args.items() if name not in ("mean", "std")}  # of RGB
     names = read_labels(published.labels) if published and published.labels else None
     return Weights(str(path), mapping.class_path, init_args, renamed, mapping.head, names, published)
 
@@ -147,6 +153,8 @@ def constructor_arguments(weights: Weights, klass: type, num_classes: int | None
 def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list[dict[str, Tensor] | None]:
     """Loads weights into a network strictly; 2D weights of an Inception-v1 are inflated for an I3D.
 
+    In a network for optical flow, the first filters of weights for RGB are averaged over the channels.
+
     Args:
         model: a `VideoClassifier`, of the class that the weights belong to.
         weights: the weights from `read_weights`.
@@ -166,6 +174,8 @@ def load_pretrained(model: nn.Module, weights: Weights, keep_head: bool) -> list
     stages = cast(nn.Module, model.stages)
     _check_arguments(model, weights)
     state = dict(weights.state)
+    if _is_flow_from_rgb(model, weights):
+        state = average_input_filters(state, _FLOW_CHANNELS)
     if not keep_head:
         state = {key: value for key, value in state.items() if not key.startswith(weights.head)}
         state |= {key: value for key, value in stages.state_dict().items() if key.startswith(weights.head)}
@@ -196,6 +206,8 @@ def load_encoder(encoder: nn.Module, weights: Weights, model: nn.Module) -> None
     if not state or is_inception != (is_inception and name == "inception_v1"):
         raise ValueError(f"{weights.path}: weights of {weights.class_path}, which do not fit encoder={name!r}")
     _check_arguments(model, weights)
+    if _is_flow_from_rgb(model, weights):
+        state = average_input_filters(state, _FLOW_CHANNELS)
     try:
         encoder.load_state_dict(state, strict=True)
     except RuntimeError as error:  # torch lists every key
@@ -217,9 +229,17 @@ def _encoder_state(weights: Weights) -> dict[str, Tensor]:
     }
 
 
+def _is_flow_from_rgb(model: nn.Module, weights: Weights) -> bool:
+    """Whether a network for optical flow gets weights of one for RGB."""
+    channels = cast(Mapping[str, Any], model.hparams).get("in_channels", 3)
+    return bool(channels == _FLOW_CHANNELS) and weights.init_args.get("in_channels", 3) == STREAM_CHANNELS["rgb"]
+
+
 def _check_arguments(model: nn.Module, weights: Weights) -> None:
     arguments = cast(Mapping[str, Any], model.hparams)
+    adapted = _OF_CHANNELS if _is_flow_from_rgb(model, weights) else ()
     shared = [name for name in _WEIGHT_ARGUMENTS if name in weights.init_args and name in arguments]
+    shared = [name for name in shared if name not in adapted]
     wrong = [
         f"{name}={weights.init_args[name]!r} (here {arguments[name]!r})"
         for name in shared

@@ -215,14 +215,14 @@ def _classify_seconds(
     for path, copy in zip(paths, copies, strict=True):
         result: dict[str, Any] = {"video": str(path)}
         try:
-            source = open_input(path)
+            source = preprocessing.open_frames(path)
             seconds, duration_s = score_seconds(preprocessing, source, scorer, _progress_display(is_single, "clips"))
             result |= choice.describe_timeline(seconds, duration_s)
             if isinstance(path, PackedVideo) and (times := path.source_times()) is not None:
                 result["source"], start_s = times
                 result |= {name: shift_times(result[name], start_s) for name in ("stretches", "timeline")}
             if copy is not None:
-                annotate_video(source, copy, seconds, labels, _progress_display(is_single, "frames drawn"))
+                annotate_video(open_input(path), copy, seconds, labels, _progress_display(is_single, "frames drawn"))
                 result["annotated"] = str(copy)
         except DecodeError as error:
             result = {"video": str(path), "error": str(error)}

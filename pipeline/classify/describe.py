@@ -12,7 +12,7 @@ from datamodules.batch import ClipBatch
 from datamodules.loading.loader_options import DecoderOptions
 from datamodules.storage.plain_text import printable
 from lightning_modules import VideoDescriber
-from pipeline.classify.packed_videos import VideoInput, find_inputs, open_input
+from pipeline.classify.packed_videos import VideoInput, find_inputs
 from pipeline.classify.video_input import (
     VideoClips,
     VideoFileOptions,
@@ -82,7 +82,7 @@ def describe(options: DescribeOptions) -> None:
 
     def caption_video(video: VideoInput) -> dict[str, Any]:
         with torch.inference_mode():
-            states = _mean_encoder_states(model, choose_clips(preprocessing, open_input(video)))
+            states = _mean_encoder_states(model, choose_clips(preprocessing, preprocessing.open_frames(video)))
             if options.temperature is None:
                 return _as_results(*model.generate(states, options.beam_size))[0]
             repeated = tuple(part.repeat_interleave(options.num_samples, dim=1) for part in states)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules.optical_flow.frame_source import FrameSource, num_clip_frames, rgb_source
 from datamodules.sampling.clip_sampling import clips_by_second
-from datamodules.video.decoding import TOO_LARGE, DecodeError, Source, probe, read_frame_times
+from datamodules.video.decoding import TOO_LARGE, DecodeError, probe, read_frame_times
 from pipeline.classify.video_input import Preprocessing, VideoClips
 
 MAX_HOURS = 48  # longest timeline; it has an entry a second, so a frame of a time-lapse would fill thousands
@@ -33,18 +34,20 @@ class SecondClips(NamedTuple):
     duration_s: float
 
 
-def plan_seconds(preprocessing: Preprocessing, source: Source) -> SecondClips:
+def plan_seconds(preprocessing: Preprocessing, source: FrameSource) -> SecondClips:
     """Chooses a clip around each second of a video.
 
     Args:
         preprocessing: the preprocessing of the network; clips have the length of its training.
-        source: the bytes of the video file, or its path.
+        source: the bytes of the video file, or its path; or a video with its flow.
 
     Raises:
         DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
     """
-    info = probe(source)
-    times = read_frame_times(source) if info.variable_rate else None
+    video = rgb_source(source)
+    assert video is not None, "`Preprocessing.open_frames` reads the video beside its flow"
+    info = probe(video)
+    times = read_frame_times(video) if info.variable_rate else None
     if info.duration_s > MAX_HOURS * 3600:
         raise DecodeError(
             f"it lasts {info.duration_s / 3600:.0f} hours by its frames' times, and {MAX_HOURS} are the most for a "
@@ -52,13 +55,14 @@ def plan_seconds(preprocessing: Preprocessing, source: Source) -> SecondClips:
             TOO_LARGE,
         )
     numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
+    numbers = np.minimum(numbers, num_clip_frames(info.num_frames, preprocessing.stream) - 1)
     distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
     return SecondClips(VideoClips(source, distinct, preprocessing), inverse.reshape(-1), info.num_frames / info.fps)
 
 
 def score_seconds(
     preprocessing: Preprocessing,
-    source: Source,
+    source: FrameSource,
     score: ScoreVideos,
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
 ) -> tuple[NDArray[np.float32], float]:
@@ -66,7 +70,7 @@ def score_seconds(
 
     Args:
         preprocessing: the preprocessing of the network; clips have the length of its training.
-        source: the bytes of the video file, or its path.
+        source: the bytes of the video file, or its path; or a video with its flow.
         score: function from the clips of V videos, each uint8 (N, T, H, W, C), to scores, float32 (V, K).
         progress: function from the number of clips to a context, which yields a function to call after each clip.
 

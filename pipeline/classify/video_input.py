@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.batch import Stream
+from datamodules.loading.flow_input import flow_method_of
+from datamodules.optical_flow.flow_estimation import FlowMethod, flow_method_version
+from datamodules.optical_flow.frame_source import ComputedFlow, FrameSource, PackedFlow, num_clip_frames, rgb_source
 from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
-from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
-from pipeline.classify.packed_videos import VideoInput, open_input
+from datamodules.video.decoding import DecodeError, describe_decoder, probe, read_frame_times, resolve_decoder
+from pipeline.classify.packed_videos import PackedVideo, VideoInput, open_input
 from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 
@@ -50,12 +54,31 @@ class Preprocessing(NamedTuple):
         transform: resizes and crops uint8 frames to the network's input size.
         decoder: name of the decoder, resolved, never `auto`.
         shape: length and frame interval of a clip in training, also where the sampler takes whole videos.
+        stream: what the frames are: RGB, optical flow, or both.
+        flow_method: how the flow of plain files is computed.
+        short_side: pixels of the shorter side to which frames are scaled before; None keeps their size.
     """
 
     sampler: ClipSampler
     transform: EvalTransform
     decoder: str
     shape: ClipShape
+    stream: Stream = "rgb"
+    flow_method: FlowMethod = "dis"
+    short_side: int | None = None
+
+    def open_frames(self, video: VideoInput) -> FrameSource:
+        """The input of a decoder: a video, or where the network takes optical flow, a video with its flow.
+
+        Raises:
+            DecodeError: the video cannot be read, or is in a dataset without flow.
+        """
+        source = open_input(video)
+        if self.stream == "rgb":
+            return source
+        if isinstance(video, PackedVideo) and video.index.entry(video.row).flow_size:
+            return PackedFlow(self.stream, video.index.read_flow(video.row), source)
+        return ComputedFlow(self.stream, source, probe(source).num_frames, self.flow_method, self.short_side)
 
 
 def preprocessing_of(
@@ -83,7 +106,11 @@ def preprocessing_of(
     shape = ClipShape(*sizes, clips.get("segments", False))
     sampled = replace(shape, num_frames=1) if whole_video else shape
     sampler = ClipSampler(sampled, "whole" if whole_video else "uniform", num_clips, max_frames=_MAX_FRAMES_PER_PIECE)
-    return Preprocessing(sampler, EvalTransform(clips["crop_size"], clips["resize"]), resolve_decoder(decoder), shape)
+    transform, stream = EvalTransform(clips["crop_size"], clips["resize"]), clips.get("stream", "rgb")
+    method, short_side = flow_method_of(trained.dataset.get("flow")), trained.dataset.get("rendition")
+    if stream != "rgb":
+        flow_method_version(method)
+    return Preprocessing(sampler, transform, resolve_decoder(decoder), shape, stream, method, short_side)
 
 
 class VideoClips(NamedTuple):
@@ -95,7 +122,7 @@ class VideoClips(NamedTuple):
         preprocessing: the preprocessing, with decoder and crop.
     """
 
-    source: Source
+    source: FrameSource
     frame_numbers: Integers
     preprocessing: Preprocessing
 
@@ -143,17 +170,19 @@ class VideoClips(NamedTuple):
         return clips
 
 
-def choose_clips(preprocessing: Preprocessing, source: Source) -> VideoClips:
+def choose_clips(preprocessing: Preprocessing, source: FrameSource) -> VideoClips:
     """Chooses the clips of a video by the preprocessing's sampler.
 
     Raises:
         DecodeError: the source is no video that can be decoded.
     """
-    info = probe(source)
-    times = read_frame_times(source) if info.variable_rate and preprocessing.sampler.by_time else None
-    numbers = preprocessing.sampler(
-        info.num_frames, info.fps, np.random.default_rng(0), times
-    )  # these samplers draw nothing
+    video = rgb_source(source)
+    assert video is not None, "`open_frames` reads the video beside its flow"
+    info = probe(video)
+    times = read_frame_times(video) if info.variable_rate and preprocessing.sampler.by_time else None
+    count = num_clip_frames(info.num_frames, preprocessing.stream)
+    times = None if times is None else times[:count]
+    numbers = preprocessing.sampler(count, info.fps, np.random.default_rng(0), times)  # these samplers draw nothing
     return VideoClips(source, numbers, preprocessing)
 
 
@@ -215,7 +244,7 @@ def read_ahead(paths: Sequence[VideoInput], preprocessing: Preprocessing, thread
 
 def _decode_video(path: VideoInput, preprocessing: Preprocessing) -> DecodedVideo:
     try:
-        clips = choose_clips(preprocessing, open_input(path))
+        clips = choose_clips(preprocessing, preprocessing.open_frames(path))
         return DecodedVideo(path, clips if clips.is_long else clips.decode_all(), "")
     except DecodeError as error:
         return DecodedVideo(path, None, str(error))

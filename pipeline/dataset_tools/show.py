@@ -20,6 +20,7 @@ from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.loading.data_options import DataOptions
 from datamodules.loading.view_maker import read_times
+from datamodules.optical_flow.flow_levels import draw_channels
 from datamodules.options import Options
 from datamodules.sampling.batch_sampler import TrainRequests
 from datamodules.sampling.clip_sampling import Seconds
@@ -34,7 +35,7 @@ Stage = Literal["train", "val", "test", "predict"]
 STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
 # Options of the data module that the page lists.
 _SHOWN_OPTIONS = (
-    *("num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
+    *("stream", "num_frames", "frame_interval", "fps", "segments", "short_videos", "still", "resize", "crop_size"),
     *("random_resized_crop", "flip_probability", "sided_classes", "rand_augment", "color_jitter", "clips_per_video"),
     *("val_num_clips", "test_sampling", "num_clips", "num_crops", "clip_step", "seed", "fold", "split_file"),
 )
@@ -145,6 +146,7 @@ class _ShowCLI(TrainingCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         refuse_bad_configs(args)
+        self._command_line = args  # what it says of clips is kept
         self.config = parser.parse_args(args)
 
     def instantiate_classes(self) -> None:
@@ -197,13 +199,14 @@ def _make_clip(
     assert batch.frame_numbers is not None, "the reader records them"
     assert batch.windows is not None, "the reader records them"
     frames = batch.clips[view].cpu().numpy()
+    drawn = draw_channels(np.ascontiguousarray(frames))
     steps = [describe_window(batch.windows[view], frames.shape[1:3])]
     if batch.seeds:
         steps += data.augmentation.describe(batch.seeds[view])
     numbers = batch.frame_numbers[view].tolist()
     start, end = batch.clip_times[view].tolist()
     name = f"clip {number // crops + 1}" + (f", crop {number % crops + 1} of {crops}" if crops > 1 else "")
-    return make_shown_clip(name, np.ascontiguousarray(frames), numbers, times[numbers].tolist(), (start, end), steps)
+    return make_shown_clip(name, drawn, numbers, times[numbers].tolist(), (start, end), steps)
 
 
 def describe_window(window: Window, size: tuple[int, ...]) -> str:

@@ -85,6 +85,8 @@ def export(options: ExportOptions) -> None:
     for package in _LIBRARIES[options.format][1:]:
         import_onnx(package, f"format={options.format!r}")
     reference, trained, preprocessing = _open(options)
+    if preprocessing.stream != "rgb":
+        raise ValueError(f"checkpoint {trained.name!r}: takes optical flow, and programs are exported for RGB alone")
     frames, size = preprocessing.shape.num_frames, preprocessing.transform.crop_size
     videos = options.videos or trained_on(trained)
     clips = read_clips(videos, preprocessing) if videos else draw_clips(frames, size)

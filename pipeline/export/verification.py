@@ -12,7 +12,7 @@ from datamodules.batch import ClipBatch
 from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render_scene
 from lightning_modules import VideoClassifier
 from pipeline.classify.linear_head import LinearHead
-from pipeline.classify.packed_videos import find_inputs, open_input
+from pipeline.classify.packed_videos import find_inputs
 from pipeline.classify.video_input import FORWARD_BYTES, Preprocessing, choose_clips
 from pipeline.exported_models.exported_classifier import ExportedClassifier
 from pipeline.exported_models.model_folder import ModelDescription, ProgramPrecision
@@ -63,7 +63,7 @@ def read_clips(videos: Sequence[str], preprocessing: Preprocessing) -> Verificat
     chosen = [inputs[place] for place in np.unique(np.linspace(0, len(inputs) - 1, _NUM_VIDEOS).round().astype(int))]
     clips = []
     for video in chosen:
-        of_video = choose_clips(preprocessing, open_input(video))
+        of_video = choose_clips(preprocessing, preprocessing.open_frames(video))
         places = np.unique(np.linspace(0, len(of_video.frame_numbers) - 1, _CLIPS_PER_VIDEO).round().astype(int))
         clips.append(of_video._replace(frame_numbers=of_video.frame_numbers[places]).decode_all())
     names = " ".join(Path(path).name for path in videos)  # where they lie is nobody else's business

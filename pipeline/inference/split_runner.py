@@ -88,7 +88,9 @@ def try_one_clip(trained: TrainedCheckpoint, data: ShardedVideoDataModule) -> No
         ValueError: the network was built for clips of another shape.
     """
     options = data.options
-    clip = torch.zeros(1, options.num_frames, options.crop_size, options.crop_size, 3, dtype=torch.uint8)
+    clip = torch.zeros(
+        1, options.num_frames, options.crop_size, options.crop_size, trained.model.num_channels, dtype=torch.uint8
+    )
     with _explain_clip_shape(trained, data):
         for clips in [clip.repeat(1, 2, 1, 1, 1), clip] if options.test_sampling == "whole" else [clip]:
             trained.model(ClipBatch.from_clips(clips))
@@ -102,13 +104,13 @@ def try_layers(trained: TrainedCheckpoint, data: ShardedVideoDataModule, layers:
     Raises:
         ValueError: the layer does not exist, or the network was built for clips of another shape.
     """
-    num_frames, size = data.options.num_frames, data.options.crop_size
+    num_frames, size, channels = data.options.num_frames, data.options.crop_size, trained.model.num_channels
     if not set(layers) <= set(trained.model.endpoints_available):
         trained.model.endpoints(torch.empty(0), layers)  # raises an error that lists the layers
     with _explain_clip_shape(trained, data):
         if data.options.test_sampling == "whole":
-            trained.model.endpoints(torch.zeros(1, 3, 2 * num_frames, size, size), layers)
-        return trained.model.endpoints(torch.zeros(1, 3, num_frames, size, size), layers)
+            trained.model.endpoints(torch.zeros(1, channels, 2 * num_frames, size, size), layers)
+        return trained.model.endpoints(torch.zeros(1, channels, num_frames, size, size), layers)
 
 
 @contextlib.contextmanager

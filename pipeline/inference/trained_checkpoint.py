@@ -32,7 +32,9 @@ from pipeline.processes.compute_device import batch_bytes, inference_device, loa
 
 # Settings of a clip, taken from the checkpoint unless given.
 _PLACEHOLDER_CLASSES = 2  # of the random classifier of a file without one, which is removed
-CLIP_SETTINGS = ("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still")
+CLIP_SETTINGS = (
+    *("num_frames", "frame_interval", "fps", "crop_size", "resize", "short_videos", "segments", "still", "stream"),
+)
 
 
 class TrainedCheckpoint(NamedTuple):
@@ -144,8 +146,6 @@ def _open_published(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
     """Opens a published checkpoint; without its classifier if the file has none and `kind` needs none."""
     weights = read_weights(name)
     assert weights.published is not None
-    if weights.init_args.get("in_channels", 3) != 3:
-        raise ValueError(f"checkpoint {name!r}: takes optical flow, and the datasets here hold RGB")
     has_classifier = "num_classes" in weights.init_args
     if not has_classifier and issubclass(kind, VideoClassifier):
         raise ValueError(
@@ -155,9 +155,8 @@ def _open_published(name: str, kind: type[VideoNetwork]) -> TrainedCheckpoint:
     model = VideoClassifier.from_pretrained(name, None if has_classifier else _PLACEHOLDER_CLASSES)
     if not has_classifier:
         delattr(model.stages, model.endpoints_available[-1])
-    return TrainedCheckpoint(
-        Path(weights.path), file_sha256(Path(weights.path)), model, weights.published.clip_settings, {}, published=name
-    )
+    clips = {**weights.published.clip_settings, "stream": type(model).stream_of(weights.init_args)}
+    return TrainedCheckpoint(Path(weights.path), file_sha256(Path(weights.path)), model, clips, {}, published=name)
 
 
 def open_data(

@@ -8,7 +8,7 @@ stands beside the output, in the form of a dataset's quarantine.csv.
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +71,10 @@ class VideoFileIndex:
             ValueError: the checkpoint has no clip settings and they are not given.
         """
         settings = data_settings(trained, options)
+        # Flow is computed as that of the training: by the same method, of frames of the same size.
+        recorded = {"flow": trained.dataset.get("flow"), "short_side": trained.dataset.get("rendition")}
+        if settings.get("stream", "rgb") != "rgb":
+            self.index.manifest = replace(self.index.manifest, encode={"copy": True, **recorded})
         splits = {"test_split": ALL_VIDEOS, "predict_split": ALL_VIDEOS}
         return ShardedVideoDataModule.from_index(self.index, **settings, **splits, allow_missing=True)
 

@@ -5,7 +5,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from datamodules.batch import STREAM_CHANNELS
 from lightning_modules import VideoNetwork
+from lightning_modules.tasks.saved_network import has_argument
 from pipeline.cli.config_files import given_options
 
 # Options that are handed over together, and those of which any that the user sets prevents it. Frames resized for the
@@ -35,8 +37,9 @@ def hand_over_clip_settings(model: Any, data: Any, arguments: Sequence[str]) -> 
     network = getattr(importlib.import_module(module), name, None) if module else None
     if not (isinstance(network, type) and issubclass(network, VideoNetwork)):
         return
-    settings = network.clip_settings_of(dict(model.get("init_args") or {}))
     given = given_options(arguments, ("data", "init_args"))
+    _hand_over_stream(network, model, data, "stream" in given, arguments)
+    settings = network.clip_settings_of(dict(model.get("init_args") or {}))
     for options, kept_by in _GROUPS:
         of_network = {option: settings[option] for option in options if option in settings}
         of_user = {option: data["init_args"][option] for option in options if option in given}
@@ -46,6 +49,32 @@ def hand_over_clip_settings(model: Any, data: Any, arguments: Sequence[str]) -> 
         differing = {option: value for option, value in of_user.items() if of_network.get(option, value) != value}
         if differing:
             _log.info("data: %s; the network was made for %s", _describe(differing), _describe(of_network))
+
+
+def _hand_over_stream(
+    network: type[VideoNetwork], model: Any, data: Any, is_given: bool, arguments: Sequence[str]
+) -> None:
+    """Makes the network's input channels and the stream of the data agree; what the user says counts.
+
+    Raises:
+        ValueError: the user says both, and they differ; or the network does not take the stream.
+    """
+    init_args = model["init_args"]
+    if is_given and has_argument(network, "in_channels"):
+        channels = STREAM_CHANNELS.get(data["init_args"]["stream"])
+        if "in_channels" not in given_options(arguments, ("model", "init_args")) and channels is not None:
+            init_args["in_channels"] = channels
+    if init_args.get("in_channels") == STREAM_CHANNELS["both"]:
+        raise ValueError(
+            f"data.init_args.stream='both', model={network.__name__}: takes one stream; choose a two-stream network"
+        )
+    taken = network.stream_of(dict(init_args))
+    if is_given and data["init_args"]["stream"] != taken:
+        raise ValueError(
+            f"data.init_args.stream={data['init_args']['stream']!r}: the network, {network.__name__}, takes {taken!r}; "
+            "give the same to both"
+        )
+    data["init_args"]["stream"] = taken
 
 
 def _describe(settings: dict[str, Any]) -> str:

@@ -6,13 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from datamodules.optical_flow.flow_levels import (
-    FLOW_MEAN,
-    FLOW_STD,
-    color_flow,
-    flow_displacements,
-    flow_levels,
-)
+from datamodules.batch import FLOW_MEAN, FLOW_STD
+from datamodules.optical_flow.flow_levels import color_flow, draw_channels, flow_displacements, flow_levels
 from datamodules.optical_flow.flow_video import encode_flow, num_flow_frames, read_flow
 from datamodules.video.decoding import DecodeError
 from tests.moving_textures import moving_video
@@ -43,6 +38,14 @@ def test_colors_are_directions() -> None:
     assert left == [0, 255, 255]
     assert down == [128, 255, 0]
     assert up == [128, 0, 255] or up == [127, 0, 255]
+
+
+def test_both_are_drawn_side_by_side() -> None:
+    frames = np.random.default_rng(0).integers(1, 256, (2, 4, 6, 5)).astype(np.uint8)
+    drawn = draw_channels(frames)
+    assert drawn.shape == (2, 4, 12, 3)
+    assert np.array_equal(drawn[:, :, :6], draw_channels(frames[..., :3]))
+    assert np.array_equal(drawn[:, :, 6:], draw_channels(frames[..., 3:]))
 
 
 @pytest.mark.parametrize("motion", [(3, 0), (0, -4), (-6, 2)])

@@ -18,11 +18,10 @@ from pipeline.dataset_tools.index import index
 from pipeline.packing.output_folder import PackError
 from pipeline.packing.pack import pack
 from pipeline.packing.pack_options import PackOptions
-from tests.moving_textures import moving_video
+from tests.moving_textures import MOTIONS, moving_video
 from tests.pipeline.gray_videos import digests
 
 Capture = pytest.CaptureFixture[str]
-MOTIONS = {"right": (3, 0), "left": (-3, 0), "down": (0, 3), "up": (0, -3)}
 
 
 @pytest.fixture(scope="module")
