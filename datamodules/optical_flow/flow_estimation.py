@@ -5,7 +5,7 @@ DIS: Kroeger, Timofte, Dai, Van Gool: "Fast Optical Flow using Dense Inverse Sea
 TV-L1 Optical Flow", DAGM 2007, with OpenCV's own settings, the method that I3D's flow was computed with.
 """
 
-import functools
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 FlowMethod = Literal["dis", "tvl1"]
 Gray = npt.NDArray[np.uint8]
 _INSTALL = "pip install 'action-recognition-pipeline[flow]' (opencv-contrib-python-headless)"
+_kept = threading.local()
 _MIN_SIDE = 16  # pixels; DIS matches patches of 8 x 8 in a pyramid
 
 
@@ -63,8 +64,15 @@ def resize_frame(frame: Gray, size: tuple[int, int]) -> Gray:
     return np.asarray(opencv.resize(frame, size, interpolation=opencv.INTER_AREA))
 
 
-@functools.cache
 def _estimator(method: FlowMethod) -> Callable[[Gray, Gray], npt.NDArray[np.float32]]:
+    """This thread's estimator: OpenCV's have buffers of their own, which two threads would overwrite."""
+    kept: dict[str, Callable[[Gray, Gray], npt.NDArray[np.float32]]] = _kept.__dict__.setdefault("estimators", {})
+    if method not in kept:
+        kept[method] = _make_estimator(method)
+    return kept[method]
+
+
+def _make_estimator(method: FlowMethod) -> Callable[[Gray, Gray], npt.NDArray[np.float32]]:
     opencv = _import_opencv(method)
     opencv.setNumThreads(1)  # processes are the parallelism, and sums keep their order
     if method == "dis":

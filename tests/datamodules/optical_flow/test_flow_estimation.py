@@ -1,6 +1,7 @@
 """Estimated flow is the motion that a texture really has: right is positive x, down is positive y."""
 
 import builtins
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,14 @@ def test_a_pair_is_estimated_alone(method: FlowMethod) -> None:
     alone = estimate_flow(gray[0], gray[1], method)
     estimate_flow(gray[2], gray[0], method)
     assert np.array_equal(estimate_flow(gray[0], gray[1], method), alone)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    pairs = [moving_texture((step, 1), 2, size=(96, 128), seed=step + 4)[..., 0] for step in range(-4, 5)] * 4
+    alone = [estimate_flow(first, second, "dis") for first, second in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: estimate_flow(pair[0], pair[1], "dis"), pairs))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_frames_too_small_to_match_have_no_motion() -> None:
