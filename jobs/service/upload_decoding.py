@@ -76,11 +76,11 @@ def begin_decoding(data: bytes, preprocessing: Preprocessing, timeline: bool, me
     _max_address_space = psutil.Process().memory_info().vms + memory_bytes
     with _limited_memory():
         if timeline:
-            seconds = plan_seconds(preprocessing, data)
+            seconds = plan_seconds(preprocessing, preprocessing.frames_of(data))
             _pieces = second_batches(seconds.clips.decode())
             plan = UploadPlan(True, seconds.inverse, seconds.duration_s, count_other_streams(data))
         else:
-            clips = choose_clips(preprocessing, data)
+            clips = choose_clips(preprocessing, preprocessing.frames_of(data))
             _pieces = ([piece] for piece in (clips.pieces() if clips.is_long else _whole(clips)))
             plan = UploadPlan(clips.is_long, None, 0.0, count_other_streams(data))
     return _Timed(plan, time.monotonic() - start)

@@ -19,7 +19,7 @@ from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
 from datamodules.transforms.clip_stream import iterate_clips
 from datamodules.transforms.clip_transforms import EvalTransform
-from datamodules.video.decoding import DecodeError, describe_decoder, probe, read_frame_times, resolve_decoder
+from datamodules.video.decoding import DecodeError, Source, describe_decoder, probe, read_frame_times, resolve_decoder
 from pipeline.classify.packed_videos import PackedVideo, VideoInput, open_input
 from pipeline.cli.terminal import print_text
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
@@ -74,10 +74,18 @@ class Preprocessing(NamedTuple):
             DecodeError: the video cannot be read, or is in a dataset without flow.
         """
         source = open_input(video)
+        if self.stream != "rgb" and isinstance(video, PackedVideo) and video.index.entry(video.row).flow_size:
+            return PackedFlow(self.stream, video.index.read_flow(video.row), source)
+        return self.frames_of(source)
+
+    def frames_of(self, source: Source) -> FrameSource:
+        """The input of a decoder for a video file, whose flow is computed where the network takes optical flow.
+
+        Raises:
+            DecodeError: the video cannot be read.
+        """
         if self.stream == "rgb":
             return source
-        if isinstance(video, PackedVideo) and video.index.entry(video.row).flow_size:
-            return PackedFlow(self.stream, video.index.read_flow(video.row), source)
         return ComputedFlow(self.stream, source, probe(source).num_frames, self.flow_method, self.short_side)
 
 
