@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from pipeline.live_streams.connection import Connection, ConnectionCounts
+from pipeline.live_streams.stream_source import StreamLostError, StreamSource
 from tests.pipeline.live_streams.rtsp_server import RtspServer
 from tests.pipeline.live_streams.streams import LIVE_VIDEO, classify, ffmpeg, free_port, needs_ffmpeg
 
@@ -171,3 +174,33 @@ def test_nobody_there_is_tried_three_times(network: list[str], capsys: pytest.Ca
     assert "secret" not in printed.err
     printed = classify(capsys, "nosuch://127.0.0.1/x", *network)
     assert "does not speak nosuch" in printed.err
+
+
+@needs_ffmpeg
+@pytest.mark.slow
+def test_who_decodes_too_slowly_leaves_packets_out_and_goes_on_at_a_key_frame() -> None:
+    """Ten seconds of 25 frames a second, read at ten a second; a key frame every 12."""
+    port = free_port()
+    address, counts, discarded, times = f"http://127.0.0.1:{port}/stream", ConnectionCounts(), [0], []
+    source = StreamSource(address, 30, lambda: False)
+
+    def count() -> None:
+        discarded[0] += 1
+
+    def read() -> None:
+        with source.open() as (container, stream):
+            for frame in Connection(source, container, stream, counts, 30, True, lambda: None, count).frames():
+                times.append(frame.time)
+                time.sleep(0.1)
+
+    with ffmpeg(*LIVE_VIDEO, "-t", "10", "-f", "mpegts", "-listen", "1", address):
+        wait_until_listening(port)
+        with pytest.raises(StreamLostError, match="it ended"):
+            read()
+    assert counts.frames == len(times) == 250 - discarded[0]
+    assert 30 < discarded[0] < 220
+    assert (counts.damaged, counts.clock_jumps) == (0, 0)
+    resumed = [round(25 * after) for before, after in pairwise(times) if after - before > 0.05]
+    assert resumed
+    assert all(number % 12 == 0 for number in resumed)
+    assert times[-1] > 9
