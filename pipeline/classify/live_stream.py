@@ -112,10 +112,12 @@ def window_shape(preprocessing: Preprocessing, options: LiveOptions) -> WindowSh
         options: length and stride.
 
     Raises:
-        ValueError: the network takes frames of whole videos, and no length is given; or the length is less than a clip,
-            as far as is known without the rate of the stream.
+        ValueError: the network takes optical flow, or frames of whole videos and no length is given; or the length is
+            less than a clip, as far as is known without the rate of the stream.
     """
     clip = preprocessing.shape
+    if preprocessing.stream != "rgb":
+        raise ValueError("live: the network takes optical flow, which is not computed for streams; give one of RGB")
     if clip.segments:
         if options.window is None:
             raise ValueError("window: the network takes frames spread over a whole video; give --window, in seconds")

@@ -60,6 +60,12 @@ def test_windows_of_networks_that_see_whole_videos() -> None:
         window_shape(seen, LiveOptions(live=True, window=1.0))
 
 
+def test_networks_of_flow_are_refused() -> None:
+    seen = Preprocessing(ClipSampler(SHAPE, "uniform", 1), EvalTransform(1), "pyav", SHAPE, "flow")
+    with pytest.raises(ValueError, match="live: the network takes optical flow"):
+        window_shape(seen, LiveOptions(live=True))
+
+
 @pytest.mark.slow
 def test_programs_and_linear_classifiers(
     motion_checkpoint: Path, motion_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
