@@ -13,8 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
 
 TOKEN = "hf_test"
 _LARGE = (".safetensors", ".tar", ".parquet")
@@ -29,6 +32,7 @@ class HubServer(ThreadingHTTPServer):
         references: revisions by repository: names of branches and tags to the number of a commit.
         private: repositories that need the token.
         requests: method and path of every request.
+        file_bytes: bytes of files that were sent.
     """
 
     daemon_threads = True
@@ -40,6 +44,7 @@ class HubServer(ThreadingHTTPServer):
         self.private: set[str] = set()
         self.blobs: dict[str, bytes] = {}
         self.requests: list[str] = []
+        self.file_bytes = 0
 
     @property
     def url(self) -> str:
@@ -70,6 +75,22 @@ def running_hub() -> Iterator[HubServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """The hub of this process, with a token and an empty cache."""
+    from huggingface_hub import constants
+
+    with running_hub() as server:
+        files = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)  # as HF_ENDPOINT does before the import
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
 
 
 class _RefusedError(Exception):
@@ -234,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
         start, end = int(found[1]), min(int(found[2]) + 1, len(data))
         if start >= len(data):
             raise _RefusedError(416, message="Range not satisfiable")
+        self.server.file_bytes += end - start
         self._send(data[start:end], 206, headers | {"Content-Range": f"bytes {start}-{end - 1}/{len(data)}"})
 
 

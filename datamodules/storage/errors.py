@@ -1,16 +1,20 @@
 """Errors of remote reads: whether a retry can help, and a one-sentence description for users.
 
-Each file system of fsspec raises its own types: aiohttp's errors have a `status`, gcsfs's a `code`, botocore's a
-`response`.
+Each file system of fsspec raises its own types: aiohttp's errors have a `status`, gcsfs's a `code`, botocore's and
+huggingface_hub's a `response`.
 """
 
 import errno
 from typing import Any
 
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+PACKAGES = {
+    **{"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"},
+    "hf": "huggingface_hub",
+}
 _RETRIED_STATUS = (408, 425, 429)  # client errors (400 to 499) that may be temporary
 _CREDENTIALS_ADVICE = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws; AWS_ENDPOINT_URL for a server of your own",
+    "hf": "HF_TOKEN, or `hf auth login`; HF_ENDPOINT for a server of your own",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
 }
 
@@ -79,7 +83,7 @@ def missing_package_error(root: str, error: ImportError) -> ShardFormatError:
 
 
 def _protocol_family(root: str) -> str:
-    return {"s3fs": "s3", "gcsfs": "gs"}.get(PACKAGES.get(root.partition("://")[0], ""), "")
+    return {"s3fs": "s3", "gcsfs": "gs", "huggingface_hub": "hf"}.get(PACKAGES.get(root.partition("://")[0], ""), "")
 
 
 def _lacks_credentials(error: BaseException) -> bool:
@@ -92,5 +96,7 @@ def _status(error: BaseException) -> int | None:
     status: Any = getattr(error, "status", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif response is not None:
+        status = getattr(response, "status_code", None)
     status = getattr(error, "code", None) if status is None else status
     return status if isinstance(status, int) else None

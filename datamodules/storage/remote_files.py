@@ -1,4 +1,4 @@
-"""Remote files: byte ranges of a dataset through fsspec: http(s)://, s3://, gs://, memory:// and other protocols.
+"""Remote files: byte ranges of a dataset through fsspec: http(s)://, s3://, gs://, hf://, memory:// and others.
 
 Every read is retried, with exponential backoff and jitter, until it returns the right number of bytes of the right
 content; if a server stays down, the read fails after a bounded time with one sentence.
@@ -34,6 +34,8 @@ from datamodules.storage.errors import (
 from datamodules.storage.prefetch import ByteRange
 
 _CHUNK_BYTES = 2**24
+_HUB = "hf://"  # the Hugging Face Hub, whose client repeats requests itself: six times, in about 25 s
+_HUB_TRIES = 2
 _inherited_connections: list[Any] = []  # the parent's file systems: closing them would wait for its threads
 
 Result = TypeVar("Result")
@@ -121,7 +123,7 @@ class RemoteFiles:
         """Bytes [offset, offset + size) of a file, without the cache; raises the errors of `read`."""
 
         def read() -> bytes:
-            data: bytes = self._call("cat_file", name, start=offset, end=offset + size) if size else b""
+            data: bytes = self._call("cat_file", name, **self._range_options(offset, size)) if size else b""
             if len(data) > size:
                 raise ShardFormatError(f"{self.root}: the server ignores byte ranges; use one that answers them")
             if len(data) < size:
@@ -132,11 +134,19 @@ class RemoteFiles:
 
         return self._retry(read, f"{self.root}/{name}: {size} bytes at offset {offset}")
 
+    def _range_options(self, offset: int, size: int) -> dict[str, Any]:
+        """Options of `cat_file` for a range of bytes."""
+        options: dict[str, Any] = {"start": offset, "end": offset + size}
+        if self.root.startswith(_HUB):  # else it reads 5 MB ahead, which no later read takes
+            options |= {"cache_type": "none", "size": offset + size}
+        return options
+
     def size(self, name: str) -> int:
         """Size of a file in bytes; raises the errors of `read`."""
 
         def read() -> int:
-            size = self._call("info", name).get("size")
+            # Listings are cached by the hub's client, whatever is asked for: `info` must see a replaced file.
+            size = self._call("info", name, **({"refresh": True} if self.root.startswith(_HUB) else {})).get("size")
             if size is None:
                 raise ShardFormatError(f"{self.root}/{name}: the server does not say its size; use one that does")
             return int(size)
@@ -159,8 +169,9 @@ class RemoteFiles:
     def _retry(self, read: Callable[[], Result], description: str) -> Result:
         """Calls a function until it succeeds; errors that a retry cannot help are raised at once."""
         started = time.monotonic()
-        wait = self.retry_policy.first_wait_s
-        for attempt in range(1, self.retry_policy.tries + 1):
+        wait, tries = self.retry_policy.first_wait_s, self.retry_policy.tries
+        tries = min(tries, _HUB_TRIES) if self.root.startswith(_HUB) else tries
+        for attempt in range(1, tries + 1):
             try:
                 return read()
             except ShardFormatError:
@@ -178,7 +189,7 @@ class RemoteFiles:
                     raise ShardUnavailableError(
                         f"{description} cannot be read ({describe_read_error(error)}); {advice}"
                     ) from error
-                if attempt == self.retry_policy.tries:
+                if attempt == tries:
                     raise ShardUnavailableError(
                         f"{description} could not be read in {attempt} tries over {time.monotonic() - started:.0f} s, "
                         f"the last ended with {describe_read_error(error)}; {retry_advice(self.root)}, then start again"
