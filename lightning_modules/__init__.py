@@ -1,5 +1,6 @@
 """Networks, how they learn, and their weights. No datasets, no ray."""
 
+from lightning_modules.fusion.two_stream import TwoStream
 from lightning_modules.networks.c3d import C3D
 from lightning_modules.networks.cnn_lstm import CNNLSTM, FrameClassifier
 from lightning_modules.networks.inception_i3d import I3D, InceptionV1
@@ -16,6 +17,7 @@ __all__ = [
     "FrameClassifier",
     "InceptionV1",
     "PretrainedVideoNetwork",
+    "TwoStream",
     "Video2Vec",
     "VideoClassifier",
     "VideoDescriber",

@@ -183,11 +183,15 @@ class VideoClassifier(VideoNetwork):
         if mix is not None:
             x, targets = mix.clips(x), mix.targets(labels, self.num_classes)
             labels = mix.dominant(labels)
-        logits = self.clip_logits(x)
-        loss: Tensor = self.loss(logits, targets)
+        loss, logits = self.loss_and_logits(x, targets)
         self._latest = logits.detach(), labels
         self.log_loss(loss, len(labels))
         return loss
+
+    def loss_and_logits(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss of normalized clips, float (N, C, T, H, W), and their logits, (N, K)."""
+        logits = self.clip_logits(x)
+        return self.loss(logits, targets), logits
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the training metrics, when the device has the backward pass to do already."""

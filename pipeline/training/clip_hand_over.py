@@ -66,7 +66,7 @@ def _hand_over_stream(
             init_args["in_channels"] = channels
     if init_args.get("in_channels") == STREAM_CHANNELS["both"]:
         raise ValueError(
-            f"data.init_args.stream='both', model={network.__name__}: takes one stream; choose a two-stream network"
+            f"data.init_args.stream='both', model={network.__name__}: takes one stream; choose the model TwoStream"
         )
     taken = network.stream_of(dict(init_args))
     if is_given and data["init_args"]["stream"] != taken:

@@ -1,6 +1,7 @@
 """Fixtures of the tests of the verbs: videos to pack, packed datasets, trained checkpoints."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -70,11 +71,19 @@ def several_labels_checkpoint(several_labels_dataset: Path, tmp_path_factory: py
     return fit(several_labels_dataset, tmp_path_factory.mktemp("fit"))
 
 
-def fit(dataset: Path, folder: Path, *more: str) -> Path:
-    """Trains a very small C3D for an epoch through the command line; gives the latest checkpoint."""
+C3D = ("--model=C3D", "--model.width=2", "--model.crop_size=32", "--model.batch_norm=true")
+
+
+def fit(dataset: Path, folder: Path, *more: str, model: Sequence[str] = C3D) -> Path:
+    """Trains a very small C3D, or another model, for an epoch through the command line; gives the latest checkpoint."""
     quiet = ("logger=false", "enable_progress_bar=false", "enable_model_summary=false")
-    words = ["--model=C3D", "--model.width=2", "--model.crop_size=32", "--model.batch_norm=true"]
-    words += ["--data=ShardedVideoDataModule", f"--data.root={dataset}", "--data.batch_size=8", "--data.crop_size=32"]
+    words = [
+        *model,
+        "--data=ShardedVideoDataModule",
+        f"--data.root={dataset}",
+        "--data.batch_size=8",
+        "--data.crop_size=32",
+    ]
     words += [
         "--data.flip_probability=0",
         "--data.num_workers=0",

@@ -82,7 +82,7 @@ def test_what_does_not_go_together_is_one_sentence(
     assert main([*base, data, "--data.stream=rgb", "--model.in_channels=2"]) == 2
     assert "data.init_args.stream='rgb': the network, C3D, takes 'flow'" in capsys.readouterr().err
     assert main([*base, data, "--data.stream=both"]) == 2
-    assert "stream='both', model=C3D: takes one stream" in capsys.readouterr().err
+    assert "stream='both', model=C3D: takes one stream; choose the model TwoStream" in capsys.readouterr().err
     assert main([*base, f"--data.root={motion_dataset}", STREAM, "--data.flip_probability=0"]) == 2
     assert "has no optical flow; pack it into another folder with --flow" in capsys.readouterr().err
     assert (

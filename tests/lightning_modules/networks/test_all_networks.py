@@ -12,6 +12,7 @@ from lightning_modules import (
     FrameClassifier,
     InceptionV1,
     PretrainedVideoNetwork,
+    TwoStream,
     VideoClassifier,
 )
 from lightning_modules.weights.checkpoint_file import read_checkpoint
@@ -34,7 +35,8 @@ def make(request):
 
 
 def test_every_network_is_tested_here():
-    elsewhere = {VideoClassifier, PretrainedVideoNetwork}  # the latter in test_pretrained_video_network.py
+    # The last two in test_pretrained_video_network.py and tests/lightning_modules/fusion.
+    elsewhere = {VideoClassifier, PretrainedVideoNetwork, TwoStream}
     networks = {getattr(lightning_modules, name) for name in lightning_modules.__all__} - elsewhere
     assert {one.__name__ for one in networks if issubclass(one, VideoClassifier)} == set(SMALL)
 

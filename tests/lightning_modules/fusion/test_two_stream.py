@@ -1,0 +1,83 @@
+"""Two-stream networks: sums by hand, losses of their own, features of both, and a run through every verb."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from datamodules.batch import ClipBatch
+from lightning_modules import C3D, TwoStream
+from pipeline.__main__ import main
+from tests.pipeline.conftest import fit
+
+SMALL = {"width": 4, "crop_size": 32, "batch_norm": True, "dropout": 0.0}
+
+
+def make(**kwargs):
+    torch.manual_seed(0)
+    return TwoStream(network="C3D", network_args=SMALL, num_classes=3, **kwargs)
+
+
+def clips():
+    levels = torch.randint(1, 256, (4, 16, 32, 32, 5), generator=torch.Generator().manual_seed(0))
+    batch = ClipBatch.from_clips_of_videos([one[None].to(torch.uint8) for one in levels])
+    return batch._replace(labels=torch.tensor([0, 1, 2, 0]), keys=["a", "b", "c", "d"])
+
+
+def test_the_logits_are_the_sum_of_two_networks():
+    model, batch = make().eval(), clips()
+    x = model.normalize(batch)
+    rgb, flow = model.stages.streams.rgb, model.stages.streams.flow
+    torch.testing.assert_close(x[:, :3], rgb.normalize(batch._replace(clips=batch.clips[..., :3])))
+    torch.testing.assert_close(x[:, 3:], flow.normalize(batch._replace(clips=batch.clips[..., 3:])))
+    found = model.endpoints(x, model.endpoints_available)
+    assert list(found) == ["features", "streams", "logits"]
+    assert found["features"].shape == (4, 2 * 256)
+    torch.testing.assert_close(found["logits"], rgb.clip_logits(x[:, :3]) + flow.clip_logits(x[:, 3:]))
+    torch.testing.assert_close(model(batch), found["logits"])
+
+
+def test_each_network_learns_as_if_alone():
+    model, batch = make(), clips()
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    model.training_step(batch, 0).backward()
+    together = model.stages.streams.flow.stages.conv1a[0].weight.grad.clone()
+    model.zero_grad()
+    x = model.normalize(batch)[:, 3:]
+    alone = model.stages.streams.flow
+    (model.loss(alone.clip_logits(x), batch.labels) / 2).backward()
+    torch.testing.assert_close(alone.stages.conv1a[0].weight.grad, together, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("fusion", ["logits", "features"])
+def test_every_trained_parameter_gets_a_gradient(fusion):
+    model, batch = make(fusion=fusion), clips()
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    model.training_step(batch, 0).backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trained
+    assert any("flow.stages.conv1a" in name for name in trained)
+    assert model.eval()(batch).shape == (4, 3)
+
+
+def test_arguments_are_one_sentence():
+    with pytest.raises(ValueError, match=r"network_args=\{'depth': 3\}: C3D does not take them"):
+        TwoStream(network="C3D", network_args={"depth": 3}, num_classes=2)
+    with pytest.raises(ValueError, match="network='VGG': must be one of C3D, I3D"):
+        TwoStream(network="VGG", num_classes=2)
+    with pytest.raises(ValueError, match=r"have 2 channels \(stream flow\), and the network takes 5 \(stream both\)"):
+        make()(clips()._replace(clips=clips().clips[..., 3:]))
+
+
+@pytest.mark.slow
+def test_a_run_trains_both_and_is_evaluated(flow_dataset: Path, tmp_path: Path) -> None:
+    words = ["--model=TwoStream", "--model.network=C3D", f"--model.network_args={json.dumps(SMALL)}"]
+    checkpoint = fit(flow_dataset, tmp_path / "fit", model=words)
+    model = TwoStream.load(checkpoint)
+    assert isinstance(model.stages.streams.flow, C3D)
+    common = ["--checkpoint", str(checkpoint), "--data", str(flow_dataset), "--split", "test", "--num-clips", "1"]
+    assert main(["evaluate", *common, "--out", str(tmp_path / "results")]) == 0
+    assert json.loads((tmp_path / "results" / "report.json").read_text())["num_videos"] == 8
+    video = str(flow_dataset.parent / "videos" / "move_right5.mp4")
+    assert main(["classify", video, "--checkpoint", str(checkpoint), "--top", "1"]) == 0
