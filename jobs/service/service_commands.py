@@ -81,7 +81,10 @@ def _figures(metrics: str) -> dict[str, str]:
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             if sample.name == "classify_requests_total":
-                answered.append(f"{sample.value:g} with {sample.labels['status']}")
+                answered.append((sample.labels["status"], f"{sample.value:g}"))
             if sample.name == "classify_accepted_requests":
                 waiting = f"{sample.value:g}"
-    return {"answered": ", ".join(sorted(answered)) or "none yet", "in work": waiting}
+    return {
+        "answered": ", ".join(f"{count} with {status}" for status, count in sorted(answered)) or "none yet",
+        "in work": waiting,
+    }

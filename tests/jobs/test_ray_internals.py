@@ -4,9 +4,14 @@ import importlib
 import inspect
 import logging
 import typing
+from pathlib import Path
 
 import pytest
+from ray import serve
 from ray._private import state
+from ray._private.utils import write_ray_address
+from ray.serve._private.config import DeploymentConfig
+from ray.serve._private.version import DeploymentVersion
 from ray.train.v2._internal.execution import context
 from ray.train.v2._internal.execution.worker_group.thread_runner import ThreadRunner
 
@@ -57,3 +62,23 @@ def test_the_state_knows_the_nodes_that_are_drained() -> None:
     assert isinstance(state.state, state.GlobalState)
     returned = inspect.signature(state.state.get_draining_nodes).return_annotation
     assert typing.get_args(returned) == (str, int)
+
+
+def test_a_deployment_keeps_the_version_it_is_given() -> None:
+    class Replica:
+        pass
+
+    deployment = serve.deployment(Replica, user_config={"a": 1})
+    fixed = ray_internals.fixed_version(deployment, "1")
+    assert (deployment.version, fixed.version, fixed.user_config) == (None, "1", {"a": 1})
+    versions = [DeploymentVersion("1", DeploymentConfig(user_config={"a": number}), {}) for number in (1, 2)]
+    assert versions[0].requires_actor_reconfigure(versions[1])
+    assert not versions[0].requires_actor_restart(versions[1])
+
+
+def test_the_local_cluster_says_its_address(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match="does not say its address"):
+        ray_internals.cluster_address(str(tmp_path))
+    (tmp_path / "r").mkdir()
+    write_ray_address("127.0.0.1:6379", str(tmp_path / "r"))  # what `ray start` calls
+    assert ray_internals.cluster_address(str(tmp_path)) == "127.0.0.1:6379"

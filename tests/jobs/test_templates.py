@@ -14,20 +14,23 @@ import yaml
 from jsonschema import Draft7Validator
 
 from jobs.cli import make_parser, parse
+from jobs.service.service_options import ServiceOptions
+from pipeline.cli.arguments import call_from_command_line
 from tests.conftest import REPOSITORY
 
 TEMPLATES = REPOSITORY / "jobs" / "templates"
-NAMES = ["aws_cluster.yaml", "kuberay_rayjob.yaml", "slurm.sh"]
+JOBS = ["aws_cluster.yaml", "kuberay_rayjob.yaml", "slurm.sh"]
+SERVICE = "kuberay_service.yaml"
 
 
 def test_there_are_these_and_each_says_first_that_it_was_not_run() -> None:
-    assert sorted(path.name for path in TEMPLATES.iterdir()) == NAMES
-    for name in NAMES:
+    assert sorted(path.name for path in TEMPLATES.iterdir()) == sorted([*JOBS, SERVICE])
+    for name in (*JOBS, SERVICE):
         lines = [line for line in (TEMPLATES / name).read_text().splitlines() if not line.startswith("#!")]
         assert lines[0].startswith("# NOT RUN HERE: "), name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", JOBS)
 def test_the_commands_in_them_are_ours(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m jobs submit WORDS -- fit --config FILE`: options that there are, files that there are."""
     monkeypatch.chdir(REPOSITORY)
@@ -81,6 +84,30 @@ def test_the_rayjob_has_what_kuberay_requires() -> None:
     limits = worker["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert worker["replicas"] * int(limits["nvidia.com/gpu"]) == spec["num_workers"] * spec["gpus_per_worker"]
     assert worker["replicas"] * int(limits["cpu"]) == spec["num_workers"] * spec["cpus_per_worker"]
+
+
+def test_the_service_on_kuberay_takes_the_gpus_that_there_are_and_its_port_is_reached() -> None:
+    job, service = yaml.safe_load_all((TEMPLATES / SERVICE).read_text())
+    words = shlex.split(job["spec"]["entrypoint"].removeprefix("python -m jobs serve "))
+    options = call_from_command_line(ServiceOptions, words, "python -m jobs serve")
+    assert (options.address, options.host, options.without_token) == ("auto", "0.0.0.0", False)
+    cluster = job["spec"]["rayClusterSpec"]
+    assert (job["kind"], cluster["authOptions"]) == ("RayJob", {"mode": "token"})
+    [worker] = cluster["workerGroupSpecs"]
+    head = cluster["headGroupSpec"]["template"]
+    limits = worker["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert worker["replicas"] * int(limits["nvidia.com/gpu"]) == options.replicas * options.gpus_per_replica
+    assert worker["replicas"] * int(limits["cpu"]) == options.replicas * options.cpus_per_replica
+    for pod in (head["spec"], worker["template"]["spec"]):
+        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+        paths = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert "/models" in paths
+        assert str(options.model).startswith("/models/")
+    assert service["spec"]["selector"] == head["metadata"]["labels"]
+    ports = {port["containerPort"] for port in head["spec"]["containers"][0]["ports"]}
+    assert service["spec"]["ports"] == [{"port": options.port, "targetPort": options.port}]
+    assert options.port in ports
 
 
 def test_the_slurm_script_is_bash() -> None:
