@@ -27,6 +27,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a file
 from benchmarks.conditions import positive, print_heading
+from benchmarks.turns import count
 from datamodules.annotations.video_files import VIDEO_SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,7 +102,8 @@ def main() -> None:
         parser.error(f"--videos {args.videos}: no video there")
     videos = list(itertools.islice(itertools.cycle(found), args.requests))
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    print(f"{len(found)} videos, {args.requests} times one; {args.replicas} replicas with {args.decoders} decoders\n")
+    sides = f"{count(args.replicas, 'replica')} with {count(args.decoders, 'decoder')}"
+    print(f"{count(len(found), 'video')}, {args.requests} times one; {sides}\n")
     print("| | videos/s | p50, s | p95, s | p99, s |\n| --- | --- | --- | --- | --- |")
     print(f"| `classify`, one process | {loop_rate(args.checkpoint, videos, environment):.1f} | | | |", flush=True)
     options = ["--replicas", str(args.replicas), "--decoders", str(args.decoders)]
