@@ -226,6 +226,7 @@ def test_all_but_health_and_documentation_ask_for_the_token(classifier: InProces
         assert requests.post(f"{url}/v1/classify", data=video, headers=right, timeout=60).status_code == 200
 
 
+@pytest.mark.slow
 def test_videos_that_take_too_long_or_too_much_memory_are_given_up(checkpoint: Path, video: bytes) -> None:
     large, long = huge_frames(4000, 20), huge_frames(1500, 2000)
     assert len(large) < MIB

@@ -228,6 +228,7 @@ class ReleaseWrapper(Callback):
             gc.collect()
 
 
+@pytest.mark.slow
 def test_two_ranks_judge_captions_as_one_does(tmp_path):
     model = small(optimizer="adamw", learning_rate=0.01, weight_decay=0.0)
     settings = QUIET | {"default_root_dir": tmp_path, "use_distributed_sampler": False}

@@ -37,6 +37,7 @@ def rows_of(out):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_least_certain_of_files(folder, tmp_path, capsys):
     scores = write_scores(tmp_path / "scores.parquet", folder / "videos", NAMES, SCORES)
     out = tmp_path / "out"
