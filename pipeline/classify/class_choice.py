@@ -1,13 +1,12 @@
 """`ClassChoice`: which classes of a video's scores are reported: the best, or all at or above a threshold."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classify.timeline import second_end, segments, top_classes
+from pipeline.classify.timeline import runs_of_true, second_end, segments, top_classes
 
 
 class ClassChoice(NamedTuple):
@@ -64,9 +63,7 @@ class ClassChoice(NamedTuple):
             return segments(second_scores, duration_s, self.names)
         stretches = []
         for label, name in enumerate(self.names):
-            reaches = np.concatenate([[False], second_scores[:, label] >= self.threshold, [False]])
-            edges = np.flatnonzero(np.diff(reaches.astype(np.int8))).tolist()
-            for first, last in list(pairwise(edges))[::2]:
+            for first, last in runs_of_true(second_scores[:, label] >= self.threshold):
                 mean = float(second_scores[first:last, label].mean())
                 end = second_end(last - 1, duration_s)
                 stretches.append({"start": first, "end": end, "class": name, "probability": round(mean, 6)})

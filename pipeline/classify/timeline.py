@@ -110,17 +110,28 @@ def segments(second_scores: NDArray[np.float32], duration_s: float, class_names:
         For each segment: start and end in seconds, to the millisecond; class; probability, the class's mean over the
         segment, to six digits.
     """
-    best = second_scores.argmax(axis=1)
-    starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
     return [
         {
             "start": first,
             "end": second_end(last - 1, duration_s),
-            "class": class_names[int(best[first])],
-            "probability": _round_probability(second_scores[first:last, best[first]].mean()),
+            "class": class_names[label],
+            "probability": _round_probability(second_scores[first:last, label].mean()),
         }
-        for first, last in pairwise(starts)
+        for label, first, last in runs_of_best_class(second_scores)
     ]
+
+
+def runs_of_best_class(second_scores: NDArray[np.float32]) -> list[tuple[int, int, int]]:
+    """Class number, first second and second after the last of each run of seconds with the same best class."""
+    best = second_scores.argmax(axis=1)
+    starts = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
+    return [(int(best[first]), first, last) for first, last in pairwise(starts)]
+
+
+def runs_of_true(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First number and number after the last of each run of true flags."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))).tolist()
+    return list(pairwise(edges))[::2]
 
 
 def shift_times(entries: Sequence[dict[str, Any]], start_s: float) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from pipeline.evaluation.score_checkpoint import score_checkpoint
 from pipeline.inference.output_paths import default_folder
 from pipeline.inference.part_folder import remove_parts
 from pipeline.inference.protocols import apply_protocol
+from pipeline.inference.split_runner import is_launched_rank
 from pipeline.localization.evaluate_timelines import evaluate_timelines
 from pipeline.metrics.predictions import PREDICTIONS_NAME
 
@@ -55,6 +56,8 @@ def _evaluate_timelines(options: EvaluateOptions) -> None:
     [network, *others] = options.networks
     if others:
         raise ValueError(f"timeline: one network at a time; leave out {', '.join(map(str, others))}")
+    if is_launched_rank():
+        raise ValueError("timeline: runs in one process, not as a job; give the command to `python -m pipeline`")
     is_checkpoint = options.model is None
     chosen = NetworkOptions(
         allow=options.allow, checkpoint=network if is_checkpoint else None, model=None if is_checkpoint else network

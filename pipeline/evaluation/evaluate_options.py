@@ -59,6 +59,8 @@ class EvaluateOptions(InferenceOptions, SplitFileOptions, TimelineOptions):
         for name in ("data", "fold", "protocol", "num_clips", "clip_step", "whole", "average", "split_file"):
             if getattr(self, name) not in (None, False):
                 raise ValueError(f"{name}={getattr(self, name)}: with --timeline a clip is taken around each second")
+        if self.devices != 1 or self.precision != "32-true":
+            raise ValueError("devices, precision: --timeline runs in one process in float32; leave them out")
 
     @property
     def networks(self) -> list[Path]:

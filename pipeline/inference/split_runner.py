@@ -46,6 +46,11 @@ def distributed_inference(settings: Mapping[str, Any]) -> Iterator[None]:
         _launcher_arguments.reset(token)
 
 
+def is_launched_rank() -> bool:
+    """Whether this process is one rank of externally launched ones, within `distributed_inference`."""
+    return _launcher_arguments.get() is not None
+
+
 @contextlib.contextmanager
 def explain_decode_failure(index: DatasetIndex, alternative: str) -> Iterator[None]:
     """Context that adds advice to the error of a video that cannot be decoded.

@@ -1,11 +1,9 @@
 """Detections: segments with a class and a confidence, made of the class scores of each second of a video."""
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.classify.timeline import second_end
+from pipeline.classify.timeline import runs_of_best_class, runs_of_true, second_end
 from pipeline.metrics.temporal_detection import temporal_iou
 
 Scores = NDArray[np.float32]
@@ -31,9 +29,7 @@ def smooth_seconds(second_scores: Scores, window: int) -> Scores:
 
 def best_class_detections(second_scores: Scores, duration_s: float) -> list[Detection]:
     """Stretches of seconds with the same best class, as `classify --timeline` prints them; confidence: their mean."""
-    best = second_scores.argmax(axis=1)
-    edges = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
-    return [_detection(second_scores, int(best[first]), first, last, duration_s) for first, last in pairwise(edges)]
+    return [_detection(second_scores, *run, duration_s) for run in runs_of_best_class(second_scores)]
 
 
 def threshold_detections(
@@ -56,7 +52,7 @@ def threshold_detections(
         found = {
             _detection(second_scores, number, first, last, duration_s)
             for threshold in thresholds
-            for first, last in _runs(second_scores[:, number] >= threshold)
+            for first, last in runs_of_true(second_scores[:, number] >= threshold)
         }
         kept += suppress_overlaps(sorted(found), max_overlap)
     return kept
@@ -78,12 +74,6 @@ def suppress_overlaps(detections: list[Detection], max_overlap: float) -> list[D
         overlaps = temporal_iou(bounds[:1], bounds[1:])[0] if others else []
         remaining = [each for each, overlap in zip(others, overlaps, strict=True) if overlap <= max_overlap]
     return kept
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First number and number after the last of each stretch of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))).tolist()
-    return list(pairwise(edges))[::2]
 
 
 def _detection(second_scores: Scores, number: int, first: int, last: int, duration_s: float) -> Detection:

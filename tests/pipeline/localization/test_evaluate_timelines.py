@@ -97,6 +97,7 @@ def test_detections_by_option(evaluate, tmp_path: Path) -> None:
         (["--num-clips", "3"], "num_clips=3: with --timeline a clip is taken around each second"),
         (["--background", "nothing"], "background='nothing': is no class of the network"),
         (["--split", "val"], "split='val': "),
+        (["--devices", "2"], "--timeline runs in one process in float32"),
     ],
 )
 def test_what_does_not_fit_is_refused(evaluate, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str):
