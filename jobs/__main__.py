@@ -1,6 +1,7 @@
 """`python -m jobs VERB`: submit a `python -m pipeline` command to a Ray cluster, and manage it.
 
 python -m jobs submit --spec jobs/configs/cpu_2_workers.yaml -- fit --config pipeline/configs/demo.yaml
+python -m jobs tune --space SPACE.yaml --spec SPEC.yaml -- fit --config CONFIG.yaml
 python -m jobs list
 python -m jobs status|logs|stop|resume [ID]
 python -m jobs up|down
@@ -58,6 +59,22 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _submit(options: Namespace, command: list[str]) -> int:
+    return _submit_once(options, command)
+
+
+def _tune(options: Namespace, command: list[str]) -> int:
+    from jobs.submission.search_status import describe_status, search_command
+
+    if options.status is not None:
+        print("\n".join(describe_status(options.status, options.address)))
+        return 0
+    if options.resume is not None:
+        return _follow_resumed(options.resume, None, options)
+    return _submit_once(options, search_command(options.space, command))
+
+
+def _submit_once(options: Namespace, command: list[str]) -> int:
+    """Submit a job, unless its run has finished."""
     from jobs.storage.finished_run import RunFinishedError
 
     try:
@@ -98,9 +115,13 @@ def _follow(client: Any, job_id: str, lines: Sequence[str], wait: bool) -> int:
 
 
 def _resume(options: Namespace, command: list[str]) -> int:
+    return _follow_resumed(options.id, options.storage_path, options)
+
+
+def _follow_resumed(job_name: str | None, storage_path: str | None, options: Namespace) -> int:
     from jobs.submission.resume import resume
 
-    result = resume(options.id, storage_path=options.storage_path, address=options.address)
+    result = resume(job_name, storage_path=storage_path, address=options.address)
     if result.job_id is None:
         print("\n".join(result.lines), flush=True)
         return 0
@@ -234,6 +255,7 @@ def _duration(job: Any) -> str:
 
 _VERBS: dict[str, Callable[[Namespace, list[str]], int]] = {
     "submit": _submit,
+    "tune": _tune,
     "list": _list,
     "status": _status,
     "logs": _logs,

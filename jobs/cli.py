@@ -18,6 +18,7 @@ from pipeline.cli.errors import explain
 
 JOB_VERBS = {
     "submit": "run `python -m pipeline ARGS` as a job: submit [--spec FILE] [--FIELD VALUE ...] [--wait] -- ARGS",
+    "tune": "search over settings of a fit: tune --space FILE [--spec FILE] [--FIELD VALUE ...] [--wait] -- fit ...",
     "list": "list the cluster's jobs, the newest first",
     "status": "print the state of a job: status, reason, step, newest checkpoint",
     "logs": "print a job's log; --follow keeps printing until it ends",
@@ -46,7 +47,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], *, has_command: bool
         return parser.parse_args(expand_option_names(JobSpec, [_with_underscores(argument) for argument in arguments]))
     except ArgumentError as error:
         _, unrecognized, rest = str(error).partition("nrecognized arguments: ")
-        if arguments[0] == "submit" and not has_command and unrecognized and not rest.startswith("-"):
+        if arguments[0] in ("submit", "tune") and not has_command and unrecognized and not rest.startswith("-"):
             from jobs.submission.preflight import NOTHING_TO_RUN  # here: it imports the dataset readers
 
             raise ValueError(NOTHING_TO_RUN) from None
@@ -87,7 +88,13 @@ def make_parser(description: str | None = None) -> ArgumentParser:
     verbs = parser.add_subcommands(dest="verb")
     for verb, text in JOB_VERBS.items():
         each = _VerbParser(description=text, exit_on_error=False, allow_abbrev=False)
-        if verb == "submit":
+        if verb == "tune":
+            each.add_argument("--space", type=str | None, default=None, help="a YAML file of what varies, and how")
+            each.add_argument("--resume", type=str | None, default=None, help="go on with the search of this name")
+            each.add_argument(
+                "--status", type=str | None, default=None, help="print the trials of the search of a name"
+            )
+        if verb in ("submit", "tune"):
             each.add_argument("--spec", action=_SpecFileAction, help="a YAML file of the fields below")
             each.add_argument("--wait", action="store_true", help="follow the job to its end and exit with its status")
             each.add_argument("--check", action="store_true", help="examine every node first, as `doctor` does")

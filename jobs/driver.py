@@ -2,7 +2,8 @@
 
 `fit`, `validate`, `test` and `predict` run on all train workers under Ray Train (`jobs.training.attempts`). `evaluate`
 and `features` divide the videos among all workers (`jobs.verbs.evaluate`). `pack` is mapped over tasks, a shard each
-(`jobs.verbs.pack`). Every other verb runs once, as a task.
+(`jobs.verbs.pack`). `tune` searches over the settings of a `fit` (`jobs.tuning.search`). Every other verb runs once,
+as a task.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 import ray
 
 from jobs.ray_log import filter_ray_log
-from jobs.spec.job import JOB_FILE, SUBMISSION_VARIABLE, Job
+from jobs.spec.job import JOB_FILE, SEARCH_VERB, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import RunFinishedError
@@ -97,6 +98,11 @@ def run_job(job: Job, args: Sequence[str]) -> ProcessOutcome:
         outcome = check_nodes(job, args, loopback_variables())
         if outcome.exit_status or args[0] == "doctor":
             return outcome
+    if args[0] == SEARCH_VERB:
+        from jobs.tuning.search import run_search  # here: no other verb needs Ray Tune
+
+        _wait_for_capacity(job.spec, job.spec.smallest_num_workers)
+        return run_search(job, args)
     if args[0] in LIGHTNING_VERBS:
         _wait_for_capacity(job.spec, job.spec.smallest_num_workers)
         return train(job, args)

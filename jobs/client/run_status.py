@@ -9,6 +9,8 @@ from ray.job_submission import JobStatus
 from jobs.storage.job_outcome import parse_outcome
 from jobs.storage.job_record import JobRecord
 from jobs.storage.run_folder import RunFolder
+from jobs.storage.search_record import SearchRecord, rank_trials
+from jobs.storage.trial_table import count_states
 from pipeline.processes.outcome import ProcessOutcome
 from pipeline.training.metrics_csv import METRICS_NAME, read_metrics
 
@@ -48,13 +50,16 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
 
     Returns:
         As far as they are known: `run folder`; `step`, the number of optimizer steps done, from the last row of
-        metrics.csv or the newest checkpoint; `checkpoint`, the step and the address of the newest checkpoint.
+        metrics.csv or the newest checkpoint; `checkpoint`, the step and the address of the newest checkpoint. Of a
+        search `trials`, how many are in which state, and `best`.
     """
     if storage_path is None or name is None:
         return {}
     progress = {"run folder": f"{storage_path}/{name}"}
     if "://" in storage_path:
         return progress
+    with contextlib.suppress(OSError, ValueError):  # not seen from here, or damaged
+        progress |= _search_progress(SearchRecord(storage_path, name))
     steps = []
     with contextlib.suppress(OSError):  # not there, or not seen from here
         store = RunFolder(storage_path, name).checkpoints()
@@ -64,3 +69,15 @@ def run_progress(storage_path: str | None, name: str | None) -> dict[str, str]:
     with contextlib.suppress(OSError):
         steps += [int(row["step"]) for row in read_metrics(Path(progress["run folder"]) / METRICS_NAME)[-1:]]
     return {"step": str(max(steps)), **progress} if steps else progress
+
+
+def _search_progress(record: SearchRecord) -> dict[str, str]:
+    space = record.read_space()
+    if space is None:
+        return {}
+    trials = record.read_trials(space)
+    progress = {"trials": count_states(trials, space)}
+    for best in rank_trials(trials, space)[:1]:
+        value = best.best_value(space)
+        progress |= {} if value is None else {"best": f"trial {best.number}, {space.metric} {value:.4g}"}
+    return progress

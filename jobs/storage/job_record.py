@@ -15,10 +15,11 @@ from typing import Any
 
 import ray
 
-from jobs.spec.job import Job
+from jobs.spec.job import SEARCH_VERB, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.storage.finished_run import refuse_finished_run
 from jobs.storage.run_folder import RunFolder
+from jobs.storage.search_record import SearchRecord
 from pipeline.processes.outcome import ProcessOutcome
 
 RECORD_FILE = "job.json"
@@ -71,6 +72,8 @@ class JobRecord:
                 f"name={job.spec.name}: this is a run of `{recorded['job']['args'][0]}`, in {self.run.address}; give "
                 f"`{verb}` another --name"
             )
+        if verb == SEARCH_VERB:
+            SearchRecord(job.spec.storage_path, str(job.spec.name)).check(job.args, upload)
         refuse_finished_run(self.run, job.args, upload)
 
     def add_outcome(self, outcome: ProcessOutcome) -> None:

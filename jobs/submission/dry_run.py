@@ -1,4 +1,4 @@
-"""Description of a job that would be submitted: `submit --dry-run`."""
+"""Description of a job that would be submitted: `submit --dry-run` and `tune --dry-run`."""
 
 import dataclasses
 import shlex
@@ -8,10 +8,14 @@ import yaml
 
 from jobs.client.job_server import describe_address
 from jobs.ray_internals import max_upload_bytes
-from jobs.spec.job import Job
-from jobs.submission.submit import entrypoint, environment
+from jobs.spec.job import SEARCH_VERB, Job
+from jobs.spec.proposals import Proposals, option_arguments
+from jobs.storage.search_record import read_search_arguments
+from jobs.submission.submit import entrypoint, environment, num_cpus
 from jobs.submission.upload import archive_bytes, largest_files, upload_sizes
 from pipeline.cli.verbs import LIGHTNING_VERBS, RANKED_VERBS
+
+_MAX_PROPOSALS = 5  # most settings that are shown
 
 
 def describe_job(job: Job, staged: Path) -> list[str]:
@@ -23,11 +27,11 @@ def describe_job(job: Job, staged: Path) -> list[str]:
     """
     spec, sizes, limit = job.spec, upload_sizes(staged), max_upload_bytes()
     lines = {
-        "command": f"python -m pipeline {job.command}",
+        "command": job.command_line,
         "runs as": _describe_execution(job.args[0], spec.num_workers, spec.cpus_per_worker),
         "checked": "every node is examined first" if job.check else None,
         "entrypoint": entrypoint(job),
-        "cluster": describe_address(spec.address, spec.num_workers * spec.cpus_per_worker),
+        "cluster": describe_address(spec.address, num_cpus(job, staged)),
         "run folder": f"{spec.storage_path}/{spec.name}",
         "workers": f"{spec.num_workers}, each with {spec.cpus_per_worker} CPU and {spec.gpus_per_worker} GPU; "
         f"{spec.num_workers * spec.cpus_per_worker} CPU and {spec.num_workers * spec.gpus_per_worker} GPU in all; "
@@ -38,10 +42,30 @@ def describe_job(job: Job, staged: Path) -> list[str]:
     summary = [f"{name + ':':<12} {text}" for name, text in lines.items() if text is not None]
     variables = [f"  {name}={shlex.quote(value)}" for name, value in sorted(environment(spec).items())]
     fields = yaml.safe_dump(dataclasses.asdict(spec), sort_keys=False).splitlines()
-    return [*summary, "environment:", *variables, "spec:", *(f"  {line}" for line in fields), "nothing was started"]
+    search = _describe_proposals(job, staged) if job.args[0] == SEARCH_VERB else []
+    return [
+        *summary,
+        *search,
+        "environment:",
+        *variables,
+        "spec:",
+        *(f"  {line}" for line in fields),
+        "nothing was started",
+    ]
+
+
+def _describe_proposals(job: Job, staged: Path) -> list[str]:
+    """The size of a search, and the settings of its first trials."""
+    space, _ = read_search_arguments(job.args, staged)
+    proposals, shown = Proposals(space), min(_MAX_PROPOSALS, space.num_trials)
+    lines = [f"  {number}: {' '.join(option_arguments(proposals.propose(number)))}" for number in range(1, shown + 1)]
+    size = f"{space.num_trials}, {space.concurrent} at a time; search {space.search}, scheduler {space.scheduler}"
+    return [f"{'trials:':<12} {size}; the first settings:", *lines]
 
 
 def _describe_execution(verb: str, num_workers: int, cpus_per_worker: int) -> str:
+    if verb == SEARCH_VERB:
+        return f"trials under Ray Tune, each of {num_workers} ranks under Ray Train"
     if verb in LIGHTNING_VERBS or verb in RANKED_VERBS:
         return f"{num_workers} ranks under Ray Train, the same command on each"
     if verb == "pack":

@@ -49,7 +49,7 @@ def resume(job_name: str | None, *, storage_path: str | None = None, address: st
         ValueError: there is no such job, it is running, or its run's folder has no record.
         ConnectionError: the cluster cannot be reached.
     """
-    name, storage = _find_run(job_name, storage_path, address)
+    name, storage = find_run(job_name, storage_path, address)
     record = JobRecord(storage, name)
     recorded = record.read()
     if recorded is None:
@@ -67,8 +67,17 @@ def resume(job_name: str | None, *, storage_path: str | None = None, address: st
     return ResumeResult(client, job_id, [f"resumed {name}: {job.command}", f"submitted {job_id}"])
 
 
-def _find_run(job_name: str | None, storage_path: str | None, address: str | None) -> tuple[str, str]:
-    """The run's name and storage path."""
+def find_run(job_name: str | None, storage_path: str | None, address: str | None) -> tuple[str, str]:
+    """Find the name and the storage path of a run.
+
+    Args:
+        job_name: The job's id, or its run's name; None: the newest job.
+        storage_path: The folder that holds the run's folder; None: the one that the cluster or this machine recorded.
+        address: The address of the cluster; None: the one that `submit` would use.
+
+    Raises:
+        ValueError: neither the cluster nor this machine knows the job.
+    """
     if storage_path is not None:
         if job_name is None:
             raise ValueError("storage_path: name the run in it that is to be resumed")

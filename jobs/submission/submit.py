@@ -25,10 +25,11 @@ from ray.job_submission import JobSubmissionClient
 from jobs.client.job_server import check_address, connect, is_local_address, list_jobs, would_start_cluster
 from jobs.client.local_resources import check_gpus
 from jobs.client.local_state import SubmissionRecord, record_submission
-from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SUBMISSION_VARIABLE, Job
+from jobs.spec.job import JOB_FILE, OVERLAY_FILE, RESOLVED_FILE, SEARCH_VERB, SUBMISSION_VARIABLE, Job
 from jobs.spec.job_spec import JobSpec
 from jobs.spec.secret_scan import refuse_secrets
 from jobs.storage.job_record import JobRecord
+from jobs.storage.search_record import read_search_arguments
 from jobs.submission.preflight import (
     check_configuration,
     check_dataset_folder,
@@ -36,6 +37,7 @@ from jobs.submission.preflight import (
     check_verb,
     replaced_settings,
 )
+from jobs.submission.search_check import check_search_space, monitor_metric, trial_command
 from jobs.submission.upload import CONFIG_FLAGS, stage_upload
 from pipeline.cli.verbs import LIGHTNING_VERBS
 
@@ -47,7 +49,8 @@ def submit(
 
     Args:
         spec: What the job needs.
-        args: The command line from the verb on, such as ["fit", "--config", "pipeline/configs/demo.yaml"].
+        args: The command line from the verb on, such as ["fit", "--config", "pipeline/configs/demo.yaml"]; of a search
+            ["tune", "--space", "space.yaml", "--", "fit", ...].
         read_config: Read the configuration here first, which takes some seconds.
         check_nodes: Examine every node before the command is run there.
 
@@ -91,13 +94,19 @@ def prepare_job(
         staged = Path(folder)
         selection = {"include": spec.include, "exclude": spec.exclude, "py_modules": spec.py_modules}
         uploaded_args = stage_upload(args, origin, staged, **selection)
+        space = None
+        if args[0] == SEARCH_VERB:
+            space, uploaded_command = read_search_arguments(uploaded_args, staged)
+            spec = monitor_metric(spec, space)
+        else:
+            uploaded_command = uploaded_args
         job = Job(_complete_spec(spec, args, origin), str(origin), tuple(uploaded_args), shlex.join(args), check_nodes)
         _check_unfinished(job, staged)
         job.write(staged)
         (staged / OVERLAY_FILE).write_text(overlay(spec), encoding="utf-8")
-        if read_config and args[0] in LIGHTNING_VERBS:
+        if read_config and uploaded_command[0] in LIGHTNING_VERBS:
             checkpoint_flags = [f"--checkpoints.{name}={value}" for name, value in spec.checkpoint_options().items()]
-            resolved = check_configuration([*uploaded_args, *checkpoint_flags], staged, origin)
+            resolved = check_configuration([*uploaded_command, *checkpoint_flags], staged, origin)
             refuse_secrets(yaml.safe_load(resolved))
             (staged / RESOLVED_FILE).write_text(resolved, encoding="utf-8")
             is_local = is_local_address(spec.address)
@@ -105,6 +114,8 @@ def prepare_job(
                 print(f"note: {note}", file=sys.stderr)
             if is_local:
                 check_dataset_folder(resolved)
+            if space is not None:
+                check_search_space(space, uploaded_command, resolved, staged, origin)
         elif read_config and args[0] == "pack":
             from pipeline.packing.pack_options import parse_pack_options
 
@@ -114,7 +125,7 @@ def prepare_job(
 
 def check_command(args: Sequence[str]) -> None:
     """Raise ValueError for a command line with an unknown verb or with a secret."""
-    check_verb(args)
+    check_verb(trial_command(args) if args[:1] == [SEARCH_VERB] else args)
     refuse_secrets({}, args)
 
 
@@ -139,7 +150,7 @@ def submit_job(
     spec = job.spec
     if connection is None and would_start_cluster(address):
         check_gpus(spec)
-    client, server = connection or connect(address, start_with_cpus=spec.num_workers * spec.cpus_per_worker)
+    client, server = connection or connect(address, start_with_cpus=num_cpus(job, staged))
     _check_name_is_free(client, spec)
     job_id = f"{spec.name}-{secrets.token_hex(2)}"
     client.submit_job(
@@ -155,6 +166,12 @@ def submit_job(
     )
     record_submission(SubmissionRecord(job_id, str(spec.name), spec.storage_path, server, time.time()))
     return client, job_id
+
+
+def num_cpus(job: Job, staged: Path) -> int:
+    """The number of CPUs of all workers of a job; of a search, those of all trials that run at the same time."""
+    concurrent = read_search_arguments(job.args, staged)[0].concurrent if job.args[0] == SEARCH_VERB else 1
+    return concurrent * job.spec.num_workers * job.spec.cpus_per_worker
 
 
 def entrypoint(job: Job) -> str:

@@ -21,7 +21,7 @@ import ray.train.torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.ray_internals import torch_backend
-from jobs.spec.job import RESOLVED_FILE, Job
+from jobs.spec.job import RESOLVED_FILE, Job, with_settings
 from jobs.spec.upload_paths import upload_root
 from jobs.storage.finished_run import command_fingerprint, refuse_finished_run
 from jobs.storage.run_folder import RunFolder, describe_exception
@@ -30,6 +30,7 @@ from jobs.training.failure_callback import FailureCallback
 from jobs.training.heartbeat import HeartbeatBoard
 from jobs.training.sigterm_handler import install_sigterm_handler
 from jobs.training.stop_signal import STOPPED_STATUS, JobStoppedError, stop_on_sigterm
+from jobs.training.trial_board import TrialLink
 from jobs.training.watchdog import Watchdog
 from jobs.training.worker import train_worker
 from pipeline.checkpoints.checkpoint_store import FOLDER
@@ -55,12 +56,14 @@ class SigtermTorchConfig(ray.train.torch.TorchConfig):
         return _SigtermBackend
 
 
-def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
+def train(job: Job, args: Sequence[str], trial: TrialLink | None = None) -> ProcessOutcome:
     """Run one of Lightning's verbs on all train workers; a finished `fit` publishes its checkpoints and result.json.
 
     Args:
         job: The job.
         args: The command line from the verb on, with its `upload:` paths.
+        trial: The connection with the search that this run is a trial of, which may stop it; None: SIGTERM to this
+            process stops the run.
 
     Returns:
         The outcome of the run; its exit status is 1 after a failure that is not retried.
@@ -76,9 +79,9 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
     run.storage.create_folder(FOLDER)
     configuration = upload_root() / RESOLVED_FILE
     if args[0] == "fit" and configuration.is_file():
-        run.write_config(configuration.read_text(encoding="utf-8"))
+        run.write_config(with_settings(configuration.read_text(encoding="utf-8"), job.settings))
     try:
-        world_sizes = _run_attempts(job, args)
+        world_sizes = _run_attempts(job, args, trial)
     except (ray.train.TrainingFailedError, JobStoppedError, OSError) as error:
         newest = _newest_checkpoint(run) if args[0] == "fit" else None
         if isinstance(error, JobStoppedError):
@@ -88,20 +91,28 @@ def train(job: Job, args: Sequence[str]) -> ProcessOutcome:
         return run.failure_outcome(reason, newest, since=start_time)
     if args[0] != "fit":
         return ProcessOutcome("finished")
-    run.finish(
-        run.checkpoints().publish(),
-        facts={
-            "command": f"python -m pipeline {job.command or shlex.join(args)}",
-            "fingerprint": command_fingerprint(args, upload_root()),
-            "seconds": round(time.time() - start_time, 1),
-            "num_workers": world_sizes[-1],
-            "versions": {"ray": ray.__version__},
-        },
-    )
+    publish(job, args, run, {"seconds": round(time.time() - start_time, 1), "num_workers": world_sizes[-1]})
     return ProcessOutcome("finished", "\n".join(run.last_lines()))
 
 
-def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
+def publish(job: Job, args: Sequence[str], run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Link best.ckpt and last.ckpt of a run whose training is done, and write result.json.
+
+    Args:
+        job: The job.
+        args: The command line from the verb on, with its `upload:` paths.
+        run: The run's folder.
+        facts: Further entries of result.json.
+    """
+    command = {
+        "command": f"python -m pipeline {job.command or shlex.join(args)}",
+        "fingerprint": command_fingerprint(args, upload_root()),
+        "versions": {"ray": ray.__version__},
+    }
+    run.finish(run.checkpoints().publish(), facts=command | dict(facts))
+
+
+def _run_attempts(job: Job, args: Sequence[str], trial: TrialLink | None) -> list[int]:
     """Start attempts until the command finishes; return the numbers of workers of the attempts that did not fail.
 
     Raises:
@@ -113,7 +124,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
     world_sizes: list[int] = []
     this_node = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatBoard).options(scheduling_strategy=this_node).remote()
-    with Watchdog(spec, board) as watchdog, stop_on_sigterm(watchdog):
+    with Watchdog(spec, board) as watchdog, stop_on_sigterm(watchdog) if trial is None else trial.expose(watchdog):
         while True:
             if watchdog.is_stopping:
                 raise JobStoppedError("stopped")
@@ -124,7 +135,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
             if world_sizes or num_failures:
                 print(f"going on with {num_workers} workers", flush=True)
             try:
-                result = _make_trainer(job, args, num_workers, board, num_failures).fit()
+                result = _make_trainer(job, args, num_workers, board, num_failures, trial).fit()
             except ray.train.TrainingFailedError as error:
                 if watchdog.is_stopping:
                     raise JobStoppedError("stopped") from error
@@ -144,7 +155,7 @@ def _run_attempts(job: Job, args: Sequence[str]) -> list[int]:
 
 
 def _make_trainer(
-    job: Job, args: Sequence[str], num_workers: int, board: Any, num_failures: int
+    job: Job, args: Sequence[str], num_workers: int, board: Any, num_failures: int, trial: TrialLink | None
 ) -> ray.train.torch.TorchTrainer:
     spec = job.spec
     elastic = spec.min_workers is not None
@@ -152,7 +163,12 @@ def _make_trainer(
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(min(_ELASTIC_START_TIMEOUT_S, spec.start_timeout_s))
     return ray.train.torch.TorchTrainer(
         train_worker,  # type: ignore[arg-type] # V2 hands on what rank 0 returns
-        train_loop_config={"args": list(args), "job": dataclasses.asdict(job), "board": board},
+        train_loop_config={
+            "args": list(args),
+            "job": dataclasses.asdict(job),
+            "board": board,
+            "trial": None if trial is None else trial.settings(),
+        },
         torch_config=SigtermTorchConfig(
             backend="nccl" if spec.gpus_per_worker else "gloo", timeout_s=int(spec.collective_timeout_s)
         ),

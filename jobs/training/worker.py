@@ -35,13 +35,14 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         settings: `args`, the command line with its `upload:` paths; `job`, the content of job.json; `board`, the handle
-            of a `jobs.training.heartbeat.HeartbeatBoard`, or None.
+            of a `jobs.training.heartbeat.HeartbeatBoard`, or None; `trial`, what
+            `jobs.training.trial_board.TrialLink.settings` returns, or None.
 
     Returns:
         `leave_reason`: the reason why the ranks saved a checkpoint and left early; empty if the command finished;
         `step`: the number of optimizer steps done by then.
     """
-    job = Job(JobSpec.from_dict(settings["job"]["spec"]), settings["job"]["origin"])
+    job = Job.from_dict(settings["job"])
     enter_working_directory(job)
     import torch  # here: the driver imports this module too, and does not need them
 
@@ -51,7 +52,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     from pipeline.training.nan_guard import BadLossError
 
     torch.set_num_threads(job.spec.threads)
-    os.environ.setdefault("WANDB_RUN_ID", wandb_run_id(job.spec))
+    name_wandb_run(job)
     silence_reports()
     warnings.filterwarnings("ignore", message=".*args parameter is intended to run from within Python.*")
     run = RunFolder(job.spec.storage_path, str(job.spec.name))
@@ -59,7 +60,7 @@ def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         main(
             worker_args(settings["args"], run, checkpoint),
-            job=_job_callbacks(run, sender, resumes=checkpoint is not None),
+            job=_job_callbacks(run, sender, settings.get("trial"), resumes=checkpoint is not None),
         )
     except RestartRequestedError as restart:
         restart.drop_wrapper()
@@ -102,16 +103,18 @@ def _start_heartbeats(spec: JobSpec, run: RunFolder, verb: str, board: Any) -> t
     return (run.checkpoints().fetch(newest) if newest is not None else None), sender
 
 
-def _job_callbacks(run: RunFolder, sender: HeartbeatSender, resumes: bool) -> Any:
+def _job_callbacks(run: RunFolder, sender: HeartbeatSender, trial: dict[str, Any] | None, resumes: bool) -> Any:
     """The `JobCallbacks` of this rank."""
     from jobs.training.checkpoint_callback import CheckpointCallback
     from jobs.training.heartbeat_callback import HeartbeatCallback
+    from jobs.training.trial_callback import TrialCallback
     from pipeline.training.default_callbacks import JobCallbacks
 
     def checkpoints(options: CheckpointOptions) -> CheckpointCallback:
         return CheckpointCallback(options, CheckpointStore(run.storage, options), sender, MetricsCopy(run, resumes))
 
-    return JobCallbacks([HeartbeatCallback(sender)], checkpoints)
+    every_verb = [HeartbeatCallback(sender), *([] if trial is None else [TrialCallback(**trial)])]
+    return JobCallbacks(every_verb, checkpoints)
 
 
 def _find_checkpoint(run: RunFolder) -> dict[str, Any]:
@@ -155,6 +158,14 @@ def run_in_working_directory(args: Sequence[str]) -> ProcessOutcome:
     except SystemExit as stop:  # Ray would take it for a crash
         status = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         return ProcessOutcome("failed" if status else "finished", exit_status=status)
+
+
+def name_wandb_run(job: Job) -> None:
+    """Set the wandb id of a run and, for a trial, its name and its search's group, unless they are set."""
+    os.environ.setdefault("WANDB_RUN_ID", wandb_run_id(job.spec))
+    if job.search:
+        os.environ.setdefault("WANDB_RUN_GROUP", job.search)
+        os.environ.setdefault("WANDB_NAME", f"{job.search}-{job.spec.name}")
 
 
 def wandb_run_id(spec: JobSpec) -> str:
