@@ -24,6 +24,7 @@ TOUR = [
     "docs/datasets/flow.md",
 ]
 TOUR += [
+    "docs/cluster/tune.md",
     "docs/training/unbalanced-classes.md",
     "docs/features.md",
     "docs/classify.md",

@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY
 PACKAGES = ("datamodules", "lightning_modules", "pipeline", "jobs")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 OPTIONAL = {"opencv-contrib-python-headless", "peft", "torchcodec", "transformers"}  # imported where it is installed
-OPTIONAL |= {"fastapi", "prometheus-client", "starlette", "uvicorn"}
+OPTIONAL |= {"optuna", "fastapi", "prometheus-client", "starlette", "uvicorn"}
 NOT_IMPORTED = {"wandb"}  # Lightning's WandbLogger does
 # What an installed distribution brings under another name than its own.
 SHIPPED_WITH = {"lightning-fabric": "pytorch-lightning"}

@@ -20,10 +20,10 @@ def describe_outcome(outcome: ProcessOutcome) -> list[str]:
 
 
 def describe_resume(outcome: ProcessOutcome) -> list[str]:
-    """The lines that name the newest checkpoint and the command to resume from it; empty if there is none."""
-    if not outcome.checkpoint:
-        return []
-    return [f"newest checkpoint: {outcome.checkpoint}", f"to go on from it: {outcome.resume}"]
+    """The lines that name the newest checkpoint and the command to resume; empty if there is neither."""
+    if outcome.checkpoint:
+        return [f"newest checkpoint: {outcome.checkpoint}", f"to go on from it: {outcome.resume}"]
+    return [f"to go on: {outcome.resume}"] if outcome.resume else []
 
 
 def format_outcome(outcome: ProcessOutcome) -> str:

@@ -74,8 +74,10 @@ def run_search(job: Job, args: Sequence[str]) -> ProcessOutcome:
     ended = list(trials.values())
     write_tables(record, ended, space)
     if stop.is_made:
-        message = f"stopped: {count_states(ended, space)}; go on with: python -m jobs resume {job.spec.name}"
-        return ProcessOutcome("stopped", message, STOPPED_STATUS)
+        message = f"stopped: {count_states(ended, space)}"
+        return ProcessOutcome(
+            "stopped", message, STOPPED_STATUS, resume=f"python -m jobs tune --resume {job.spec.name}"
+        )
     record.finish(ended, space)
     if not any(trial.reports for trial in ended):
         reason = next((trial.message for trial in ended if trial.message), "no trial was validated")

@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 class Model(pl.LightningModule):
-    def __init__(self, class_names: list[str] | None = None, seed: int = 0, delay: float = 0.0):
+    def __init__(
+        self, class_names: list[str] | None = None, seed: int = 0, delay: float = 0.0, learning_rate: float = 0.1
+    ):
         super().__init__()
         self.save_hyperparameters()
         self.net = torch.nn.Linear(4, 2)
@@ -36,7 +38,7 @@ class Model(pl.LightningModule):
         self.log("val/top1", (self.net(batch[0]).argmax(1) == batch[1]).float().mean(), sync_dist=True)
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+        return torch.optim.SGD(self.parameters(), self.hparams.learning_rate)
 
 
 class Data(pl.LightningDataModule):

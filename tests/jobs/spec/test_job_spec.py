@@ -11,9 +11,11 @@ from jobs.__main__ import main
 from jobs.cli import JOB_VERBS, make_parser, parse
 from jobs.spec.job import JOB_FILE, Job
 from jobs.spec.job_spec import JobSpec, read_spec_file
+from jobs.spec.search_space import read_search_space
 
 CONFIGS = Path(__file__).resolve().parents[3] / "jobs" / "configs"
-SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml")
+SPACES = sorted(CONFIGS.glob("search_*.yaml"))
+SPECS = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != "ray.yaml" and path not in SPACES)
 
 
 def parsed(*arguments: str) -> JobSpec:
@@ -25,6 +27,12 @@ def parsed(*arguments: str) -> JobSpec:
 def test_every_spec_parses(path: Path) -> None:
     spec = parsed("--spec", str(path))
     assert spec.num_workers == yaml.safe_load(path.read_text())["num_workers"]
+    assert f"jobs/configs/{path.name}" in path.read_text(), "its header names the command that uses it"
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_every_space_is_one(path: Path) -> None:
+    assert read_search_space(path).num_trials > 1
     assert f"jobs/configs/{path.name}" in path.read_text(), "its header names the command that uses it"
 
 
