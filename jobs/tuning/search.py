@@ -37,7 +37,7 @@ _UNLIMITED_EPOCHS = 1000  # for the rungs of a run without a number of epochs, w
 _TUNE_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the record and the runs' own loggers take their place
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # the last result of a trial says how its run ended
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer one prints in spite of verbose=0
 }
 _HEAD_NODE = "node:__internal_head__"  # a resource of the head node, where the driver is: a lost worker node is no loss
 
