@@ -95,7 +95,8 @@ def run_job(job: Job, args: Sequence[str]) -> ProcessOutcome:
         from jobs.verbs.doctor import check_nodes  # here: it imports the video readers
 
         _wait_for_capacity(job.spec, 1 if args[0] in ("doctor", "pack") else job.spec.smallest_num_workers)
-        outcome = check_nodes(job, args, loopback_variables())
+        command = args[args.index("--") + 1 :] if args[0] == SEARCH_VERB else args
+        outcome = check_nodes(job, command, loopback_variables())
         if outcome.exit_status or args[0] == "doctor":
             return outcome
     if args[0] == SEARCH_VERB:

@@ -15,6 +15,7 @@ class TrialValidation(NamedTuple):
     epoch: int  # epochs done
     step: int  # optimizer steps done
     metrics: dict[str, float]  # logged metrics that are finite
+    is_last: bool  # whether training ends with this epoch in any case
 
 
 class TrialBoard:

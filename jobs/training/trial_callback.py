@@ -54,4 +54,6 @@ class TrialCallback(pl.Callback):
 def _validation(trainer: pl.Trainer) -> TrialValidation:
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
     finite = {name: value for name, value in logged.items() if math.isfinite(value)}
-    return TrialValidation(trainer.current_epoch + 1, trainer.global_step, finite)
+    epoch, max_epochs = trainer.current_epoch + 1, trainer.max_epochs or -1
+    is_last = 0 < max_epochs <= epoch or 0 < trainer.max_steps <= trainer.global_step
+    return TrialValidation(epoch, trainer.global_step, finite, is_last)

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from jobs.spec.proposals import PastTrial, Proposals
 from jobs.spec.search_space import SearchSpace
 from jobs.storage.search_record import SearchRecord, TrialRecord
-from jobs.tuning.trial import EPOCH
+from jobs.tuning.trial import EPOCH, IS_LAST
 
 
 class RecordedSearch(Searcher):
@@ -86,7 +86,6 @@ class RecordedASHA(ASHAScheduler):
             reduction_factor=space.reduction_factor,
             stop_last_trials=False,
         )
-        self._max_epochs = max_epochs
         for trial in trials:
             super().on_trial_add(None, _numbered(trial.number))  # type: ignore[arg-type] # this one needs no controller
         reports = [(report, trial.number) for trial in trials for report in trial.reports]
@@ -101,7 +100,7 @@ class RecordedASHA(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Called by Tune with a result; decides whether the trial goes on. After its last epoch it ends by itself."""
         decision = super().on_trial_result(tune_controller, _numbered(trial.config["number"]), result)
-        return self.CONTINUE if result.get(EPOCH, 0) >= self._max_epochs else decision
+        return self.CONTINUE if result.get(IS_LAST) else decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Called by Tune when a trial ends; its last report has been counted."""

@@ -24,7 +24,8 @@ from jobs.training.trial_board import TrialLink
 from pipeline.cli.errors import explain
 from pipeline.processes.outcome import ProcessOutcome
 
-EPOCH, OUTCOME = "epoch", "outcome"  # keys of a result: epochs done; how the trial's run ended
+# Keys of a result: epochs done; whether training ends with this epoch in any case; how the trial's run ended.
+EPOCH, IS_LAST, OUTCOME = "epoch", "is_last", "outcome"
 _POLL_S = 0.5
 
 
@@ -74,7 +75,8 @@ class Trial(tune.Trainable):
             is_alive = self._thread.is_alive()  # read before the report: one that was made before the end counts
             report = ray.get(self._plan.board.next_report.remote(self._link.number, _POLL_S))
             if report is not None:
-                return {EPOCH: report.epoch, "step": report.step, "metrics": report.metrics, **report.metrics}
+                result = {EPOCH: report.epoch, IS_LAST: report.is_last, "step": report.step}
+                return {**result, "metrics": report.metrics, **report.metrics}
             if not is_alive:
                 return {"done": True, OUTCOME: self._outcome.as_dict()}
 

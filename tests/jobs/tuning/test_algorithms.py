@@ -18,7 +18,7 @@ SPACE = make_space(scheduler="asha", reduction_factor=2)
 def decide(scheduler: RecordedASHA, number: int, epoch: int, value: float) -> str:
     trial = SimpleNamespace(trial_id=f"tune-{epoch}-{number}", config={"number": number})
     scheduler.on_trial_add(None, trial)
-    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "val/top1": value})
+    return scheduler.on_trial_result(None, trial, {"epoch": epoch, "val/top1": value, "is_last": epoch == 8})
 
 
 def test_the_rungs_of_a_record_are_those_of_the_search() -> None:
