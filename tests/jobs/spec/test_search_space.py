@@ -101,6 +101,14 @@ def test_a_grid_has_every_combination_once() -> None:
         SearchSpace.from_dict(space.as_dict() | {"trials": 7})
 
 
+def test_optuna_does_not_begin_again() -> None:
+    space = make_space(search="optuna")
+    proposals = Proposals(space)
+    first = [proposals.propose(number) for number in range(1, 4)]
+    resumed = Proposals(space, [PastTrial(settings, 0.5) for settings in first])
+    assert resumed.propose(4)[RATE] not in {settings[RATE] for settings in first}
+
+
 def test_optuna_goes_on_with_what_it_learned() -> None:
     """After twenty trials whose best rates are the highest, it proposes high rates, and none of them again."""
     space = make_space(search="optuna", parameters={RATE: {"uniform": [0.0, 1.0]}})

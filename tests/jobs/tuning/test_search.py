@@ -37,7 +37,7 @@ SPACE: dict[str, Any] = {
     "parameters": {RATE: {"choice": [GOOD, 0.0, REFUSED, BAD]}},
 }
 SPEC = {"num_workers": 1, "max_failures": 3, "checkpoint_every_n_steps": 1}
-FIT = ["fit", "--config", "mine.yaml", "--trainer.max_epochs", "3", "--model.delay", "0.5"]
+FIT = ["fit", "--config", "mine.yaml", "--trainer.max_epochs", "3", "--model.delay", "3"]
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
