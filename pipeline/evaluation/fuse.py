@@ -1,8 +1,8 @@
 """`python -m pipeline fuse`: late fusion, the weighted mean of the scores of several results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.provenance import library_versions
 from pipeline.metrics.accuracy import print_report
 from pipeline.metrics.scored_videos import ScoredVideos, align, read_scored_videos
+from pipeline.report.fold_results import fold_folders, write_fold_results
 from pipeline.report.write_results import FILES, write_results
 
 _MIN_PROBABILITY = 1e-30  # lower bound of a probability before its logarithm
@@ -34,7 +35,8 @@ def fuse(
 ) -> None:
     """Fuse the scores of several results on the same videos, such as two streams, and report what that gives.
 
-    With several labels a video the report is of mean average precision.
+    With several labels a video the report is of mean average precision. Folders of `evaluate --fold all` are fused fold
+    by fold, with mean and spread over the folds.
 
     Written to `out`, as by `evaluate`: predictions.parquet, report.json, per_class.csv and report.html.
 
@@ -50,15 +52,57 @@ def fuse(
 
     Raises:
         FileNotFoundError: the predictions do not exist.
-        ValueError: fewer than two results, invalid weights, scores of different scales, or different videos, labels or
-            classes.
+        ValueError: fewer than two results, invalid weights, scores of different scales, or different videos, labels,
+            classes or folds.
     """
     if len(results) < 2:
         raise ValueError(f"results={results}: give at least two")
     refuse_unwritable_folder(out)
     shares = _normalize_weights(weights, len(results))
-    names = [str(path) for path in results]
-    scored_results = align([read_scored_videos(Path(path)) for path in results], names, common)
+    videos = None if data is None else DatasetIndex.open(data)
+    folds = _common_folds(results)
+    if folds:
+        parts = {
+            fold: _fuse_results([f"{name}/fold-{fold}" for name in results], shares, average, common) for fold in folds
+        }
+        _write_folds(out, parts, videos, seed)
+    else:
+        scored, title, notes = _fuse_results(results, shares, average, common)
+        report = write_results(out, scored, title, {"notes": notes}, videos, seed)
+        print_report(title, report, {}, [out / name for name in FILES])
+        if report["missing"]:
+            lost = ", ".join(map(printable, report["missing"]))
+            print_text(f"without scores in one of them, so counted as wrong: {lost}")
+    for share, name in zip(shares, results, strict=True):
+        print_text(f"{share:.0%} of {name}")
+
+
+def _common_folds(results: Sequence[str]) -> list[str]:
+    """The folds that each of the results has a folder of; none where one of the results is not of folds.
+
+    Raises:
+        ValueError: the results are of different folds.
+    """
+    folds = [list(fold_folders(Path(path))) for path in results]
+    if not all(folds):
+        return []
+    for name, found in zip(results, folds, strict=True):
+        if found != folds[0]:
+            raise ValueError(
+                f"{results[0]} has the folds {', '.join(folds[0])}, and {name} has {', '.join(found)}: evaluate the "
+                "same folds, or give the folder of one fold of each"
+            )
+    return folds[0]
+
+
+class _Fused(NamedTuple):
+    scored: ScoredVideos
+    title: str
+    notes: list[str]
+
+
+def _fuse_results(names: Sequence[str], shares: Sequence[float], average: Average, common: bool) -> _Fused:
+    scored_results = align([read_scored_videos(Path(name)) for name in names], names, common)
     scale = _common_scale(scored_results, names, average)
     first = scored_results[0]
     scores = fused_scores(
@@ -69,18 +113,20 @@ def fuse(
     )
     provenance = _provenance(scored_results, names, shares) | {"scores": scale, "average": average}
     scored = ScoredVideos(scores, first.labels, first.class_names, first.keys, first.groups, provenance)
-    source = first.provenance
-    subject = f"{source.get('dataset', 'the same videos')}, {source.get('split', '')}".rstrip(", ")
-    title = f"{len(scored_results)} fused on {subject}"
-    videos = None if data is None else DatasetIndex.open(data)
-    report = write_results(out, scored, title, {"notes": _notes(scored_results, names)}, videos, seed)
-    print_report(title, report, {}, [out / name for name in FILES])
-    if report["missing"]:
-        print_text(
-            f"without scores in one of them, so counted as wrong: {', '.join(map(printable, report['missing']))}"
-        )
-    for share, name in zip(shares, names, strict=True):
-        print_text(f"{share:.0%} of {name}")
+    return _Fused(scored, f"{len(names)} fused on {_subject(first)}", _notes(scored_results, names))
+
+
+def _subject(scored: ScoredVideos) -> str:
+    source = scored.provenance
+    return f"{source.get('dataset', 'the same videos')}, {source.get('split', '')}".rstrip(", ")
+
+
+def _write_folds(out: Path, parts: Mapping[str, _Fused], videos: DatasetIndex | None, seed: int) -> None:
+    for fold, part in parts.items():
+        write_results(out / f"fold-{fold}", part.scored, part.title, {"notes": part.notes}, videos, seed)
+    notes = [f"Fold {fold}: {note}" for fold, part in parts.items() for note in part.notes]
+    title = f"{next(iter(parts.values())).title}, {len(parts)} folds"
+    write_fold_results(out, {fold: part.scored for fold, part in parts.items()}, title, {"notes": notes}, videos, seed)
 
 
 def fused_scores(

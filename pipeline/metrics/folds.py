@@ -46,7 +46,8 @@ def _fold_report(scored: ScoredVideos) -> dict[str, Any]:
 def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
     """Pools the held-out videos of all folds into one result; None where two folds hold out the same video.
 
-    The provenance has the entries that are equal in all folds, the checkpoint of each fold, and the summed overlaps.
+    The provenance has the entries that are equal in all folds, the checkpoint of each fold or what was fused in it, and
+    the summed overlaps.
 
     Args:
         folds: the scores of the videos that each fold holds out, by the fold's name.
@@ -57,9 +58,10 @@ def pool_folds(folds: Mapping[str, ScoredVideos]) -> ScoredVideos | None:
         for name, value in first.items()
         if all(name in scored and scored[name] == value for scored in others)
     }
-    checkpoints = {fold: scored.provenance["checkpoint_sha256"] for fold, scored in folds.items()}
-    if len(set(checkpoints.values())) > 1:
-        provenance["checkpoints_sha256"] = checkpoints
+    for name, plural in (("checkpoint_sha256", "checkpoints_sha256"), ("fused", "fused_folds")):
+        by_fold = {fold: scored.provenance[name] for fold, scored in folds.items() if name in scored.provenance}
+        if by_fold and name not in provenance:
+            provenance[plural] = by_fold
     overlaps = [scored.provenance["overlap"] for scored in folds.values() if scored.provenance["overlap"]]
     counts = {name: sum(overlap[name] for overlap in overlaps) for name in ("videos", "content", "groups")}
     counts["of"] = sum(len(scored.keys) for scored in folds.values())

@@ -18,7 +18,7 @@ def write_fold_results(
     folds: Mapping[str, ScoredVideos],
     title: str,
     extra: Mapping[str, Any],
-    videos: DatasetIndex,
+    videos: DatasetIndex | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Writes report.json with mean and standard deviation; where no two folds share a video, all files of the pool.
@@ -29,7 +29,7 @@ def write_fold_results(
         title: title of the page and of the printed table.
         extra: plain data to add to report.json; `notes` are sentences on top of the page, `provenance` is merged with
             the entries that are equal in the provenance of all folds, which take precedence.
-        videos: the dataset, for previews of mistakes.
+        videos: the dataset, for previews of mistakes; None: they are shown without pictures.
         seed: seed of the bootstrap of confidence intervals.
 
     Returns:
@@ -47,3 +47,11 @@ def write_fold_results(
     for name in (REPORT_NAME,) if pooled is None else FILES:
         print_text(f"wrote {folder / name}")
     return report
+
+
+def fold_folders(folder: Path) -> dict[str, Path]:
+    """The folders with the results of single folds, by the fold's name, numbers by value; none where there are none."""
+    found = [path for path in folder.glob("fold-*") if path.is_dir()]
+    return {
+        path.name.removeprefix("fold-"): path for path in sorted(found, key=lambda path: (len(path.name), path.name))
+    }

@@ -1,6 +1,8 @@
 """Comparing and fusing results: by hand, from files, and what does not go together."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -88,6 +90,31 @@ def test_fuse_is_the_weighted_mean_by_key(two, tmp_path, capsys):
     np.testing.assert_allclose(fused.scores, 0.25 * poor.scores + 0.75 * good.scores, atol=1e-6)
     assert [part["share"] for part in fused.provenance["fused"]] == [0.25, 0.75]
     assert "75% of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_folds_are_fused_one_by_one(is_pooled, tmp_path, capsys):
+    for stream, sure in (("rgb", 1.0), ("flow", 2.0)):
+        for number, fold in enumerate(["2", "10"]):
+            one = made(4, 40, number + 10 * len(stream), sure)
+            prefix = fold if is_pooled else ""
+            one = one._replace(keys=[prefix + key for key in one.keys], groups=[prefix + group for group in one.groups])
+            write_results(tmp_path / stream / f"fold-{fold}", one, stream)
+    words = ["fuse", str(tmp_path / "rgb"), str(tmp_path / "flow")]
+    assert main([*words, "--out", str(tmp_path / "both")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index(" 2 ") < printed.index(" 10 ")
+    report = json.loads((tmp_path / "both" / "report.json").read_text())
+    tops = [json.loads((tmp_path / "both" / f"fold-{fold}" / "report.json").read_text())["top1"] for fold in (2, 10)]
+    assert report["top1_mean"] == pytest.approx(np.mean(tops))
+    assert (tmp_path / "both" / "predictions.parquet").exists() is is_pooled
+    if is_pooled:
+        assert report["num_videos"] == 80
+        fused = read_scored_videos(tmp_path / "both").provenance["fused_folds"]
+        assert [Path(part["results"]).parts[-2:] for part in fused["10"]] == [("rgb", "fold-10"), ("flow", "fold-10")]
+    shutil.rmtree(tmp_path / "flow" / "fold-10")
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    assert "has the folds 2, 10, and" in capsys.readouterr().err
 
 
 def test_logits_are_fused_as_the_geometric_mean():
