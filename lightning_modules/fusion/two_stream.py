@@ -108,6 +108,11 @@ class TwoStream(VideoClassifier):
         return cast(StreamPair, self.stages[0])
 
     @property
+    def compiled_part(self) -> nn.Module:
+        """Both networks in one graph; a recurrent network, which torch does not compile, breaks it."""
+        return self._pair
+
+    @property
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the endpoints, in order."""
         return ("features", "streams", "logits") if self._fusion == "logits" else ("features", "logits")

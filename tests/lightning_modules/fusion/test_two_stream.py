@@ -8,8 +8,12 @@ import torch
 
 from datamodules.batch import ClipBatch
 from lightning_modules import C3D, TwoStream
+from lightning_modules.layers.compilation import compile_network
 from pipeline.__main__ import main
+from tests.lightning_modules.layers.test_compilation import backend, counters  # noqa: F401 # a fixture
 from tests.pipeline.conftest import fit
+from tests.pipeline.training.test_launchers import PYTHON, TWO, run
+from tests.pipeline.training.test_lightning_cli import weights
 
 SMALL = {"width": 4, "crop_size": 32, "batch_norm": True, "dropout": 0.0}
 
@@ -61,6 +65,23 @@ def test_every_trained_parameter_gets_a_gradient(fusion):
     assert model.eval()(batch).shape == (4, 3)
 
 
+@pytest.mark.parametrize("fusion", ["logits", "features"])
+def test_both_networks_are_compiled_in_one_graph(fusion, backend):  # noqa: F811
+    model, batch = make(fusion=fusion), clips()
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    compile_network(model.compiled_part, torch.device("cpu"), backend)
+    backend.graphs.clear()  # that of the trial
+    backend.runs.clear()
+    for _ in range(2):
+        model.training_step(batch, 0).backward()
+    assert backend.runs == [0, 0]
+    assert not counters["graph_break"]
+    layers = [layer for network in model.children() for layer in network.modules() if not list(layer.children())]
+    operations, is_dynamic = backend.graphs[0]
+    assert operations > len(layers) / 2
+    assert not is_dynamic
+
+
 def test_arguments_are_one_sentence():
     with pytest.raises(ValueError, match=r"network_args=\{'depth': 3\}: C3D does not take them"):
         TwoStream(network="C3D", network_args={"depth": 3}, num_classes=2)
@@ -81,3 +102,38 @@ def test_a_run_trains_both_and_is_evaluated(flow_dataset: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "results" / "report.json").read_text())["num_videos"] == 8
     video = str(flow_dataset.parent / "videos" / "move_right5.mp4")
     assert main(["classify", video, "--checkpoint", str(checkpoint), "--top", "1"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fusion", ["logits", "features"])
+def test_two_ranks_learn_as_one(fusion: str, flow_dataset: Path, tmp_path: Path) -> None:
+    """Two steps of 2 x 4 videos, and of 1 x 8; `features` leaves the layers after fc6 without gradients."""
+    network = SMALL | {"batch_norm": False}  # a rank's batch norms see its own videos
+    words = ["fit", "--model=TwoStream", "--model.network=C3D", f"--model.network_args={json.dumps(network)}"]
+    words += [
+        f"--model.fusion={fusion}",
+        "--model.dropout=0",
+        "--model.learning_rate=0.01",
+        "--data=ShardedVideoDataModule",
+    ]
+    words += [f"--data.root={flow_dataset}", "--data.crop_size=32", "--data.flip_probability=0", "--data.num_workers=0"]
+    words += ["--trainer.accelerator=cpu", "--trainer.max_epochs=1", "--trainer.logger=false"]
+    ranks = {"one": ["--data.batch_size=8"], "two": ["--data.batch_size=4", *TWO]}
+    run(*([*PYTHON, *words, *more, f"--trainer.default_root_dir={tmp_path / name}"] for name, more in ranks.items()))
+    one, two = (weights(tmp_path / name / "last.ckpt") for name in ranks)
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a C++ compiler at work
+def test_a_compiled_run_learns_the_same(flow_dataset: Path, tmp_path: Path) -> None:
+    network = {"channels": [4, 8], "dropout": 0}
+    words = ["--model=TwoStream", "--model.network=FrameClassifier", f"--model.network_args={json.dumps(network)}"]
+    plain = weights(fit(flow_dataset, tmp_path / "plain", model=words))
+    counters.clear()
+    compiled = weights(fit(flow_dataset, tmp_path / "compiled", model=[*words, "--model.compile=true"]))
+    assert counters["stats"]["calls_captured"] > 20  # layers of both
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(value, compiled[name], rtol=1e-3, atol=1e-4)
