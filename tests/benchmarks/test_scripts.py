@@ -12,11 +12,13 @@ import torch
 
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
 from benchmarks.memory_of_recurrence import SETTINGS, draw_chart, train
+from benchmarks.networks import two_streams
 from benchmarks.networks.class_balance import class_sizes
 from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
 from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 from tests.conftest import REPOSITORY
+from tests.moving_textures import MOTIONS, moving_video
 
 
 def test_the_cluster_on_paper_names_what_saturates_first(tmp_path):
@@ -78,6 +80,7 @@ def test_a_pack_of_other_settings_is_not_measured(motion_dataset, tmp_path):
             1,
         ),
         ("datasets.pack", "--limit 1 --short-side 64 --rounds 1 --processes 1", 2),
+        ("datasets.flow", "--limit 1 --short-side 64 --pairs 1 --rounds 1 --warm-up 0", 4),
         ("datasets.rendition", "--limit 1 --rounds 1 --windows 1", 16),
         ("datasets.segments", "--minutes 2 --height 36 --places 2 --rounds 1", 4),
     ],
@@ -127,3 +130,35 @@ def test_open_gates_remember_what_torch_s_forget():
     assert opened.accuracy > 0.5
     chart = draw_chart({"LSTM": {10: [closed], 20: [closed]}})
     assert chart.count("<polyline") == 2
+
+
+@pytest.mark.slow
+def test_streams_are_trained_fold_by_fold_and_fused(tmp_path, monkeypatch):
+    source, lines = tmp_path / "weizmann", ["path,label,group,fold"]
+    source.mkdir()
+    for name, motion in zip("abcd", MOTIONS.values(), strict=True):  # no sides in their names: clips are mirrored
+        for number in range(4):
+            (source / f"{name}{number}.mp4").write_bytes(moving_video(motion, 9, seed=number))
+            lines.append(f"{name}{number}.mp4,{name},person{number},{number // 2}")
+    (source / "annotations.csv").write_text("\n".join(lines) + "\n")
+    words = [
+        "--network",
+        "cnn-lstm",
+        "--dataset",
+        "weizmann",
+        "--videos",
+        str(tmp_path),
+        "--folder",
+        str(tmp_path / "out"),
+    ]
+    words += ["--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["two_streams", *words, "--stream", "flow", "--validate", "--model.dropout=0.2"])
+    two_streams.main()
+    for _ in range(2):  # the second time there is nothing left to do
+        monkeypatch.setattr(sys, "argv", ["two_streams", *words, "--stream", "fused"])
+        two_streams.main()
+    report = json.loads((tmp_path / "out/results/weizmann-cnn-lstm-fused/report.json").read_text())
+    assert list(report["folds"]) == ["0", "1"]
+    assert report["num_videos"] == 16
+    assert len(list((tmp_path / "out/runs").glob("*/fold-*/last.ckpt"))) == 4
+    assert len(list((tmp_path / "out/validation").glob("*/last.ckpt"))) == 1

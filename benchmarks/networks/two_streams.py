@@ -1,0 +1,198 @@
+"""Which accuracy do C3D and CNN+LSTM reach from scratch: on RGB, on optical flow, and on both, fused late?
+
+One command a row of docs/results.md. It packs the data set with its flow, trains a network for each of the official
+splits, or with each person held out in turn, and evaluates it. `--stream fused` averages the probabilities of both
+streams. What is there already from another row is kept, and a run that was killed goes on. `--validate` trains on four
+fifths of the training part of the first split instead, and prints the accuracy on the rest; with it, options of `fit`
+at the end of the command are tried. `--videos` is the folder with the folders jhmdb and weizmann.
+
+    python benchmarks/networks/two_streams.py --network c3d --stream fused --dataset jhmdb --videos DATA --folder two
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
+from benchmarks.conditions import positive, print_heading
+from benchmarks.networks.public_benchmarks import BENCHMARKS, run
+from benchmarks.turns import spend
+from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.splits.stratified_groups import GroupedVideo, divide_groups
+from pipeline.metrics.scored_videos import read_scored_videos
+from pipeline.report.fold_results import fold_folders, write_fold_results
+
+STREAMS, FUSED = ("rgb", "flow"), "fused"
+VALIDATION = "validation"  # name of the split file with a validation part of the first split's training part
+NETWORKS: dict[str, dict[str, Any]] = {
+    "c3d": {
+        "class_path": "C3D",
+        "init_args": {
+            "width": 8,
+            "num_frames": 16,
+            "crop_size": 48,
+            "batch_norm": True,
+            "dropout": 0.3,
+            "learning_rate": 0.002,
+        },
+    },
+    "cnn-lstm": {
+        "class_path": "CNNLSTM",
+        "init_args": {
+            "encoder": "small",
+            "channels": [16, 32, 64, 128],
+            "hidden_size": 128,
+            "dropout": 0.5,
+            "learning_rate": 0.001,
+        },
+    },
+}
+OPTIMIZATION = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_fraction": 0.15}
+CLIPS = {
+    "num_frames": 16,
+    "frame_interval": 1,
+    "resize": [56, 56],  # the whole frame
+    "crop_size": 48,
+    "flip_probability": 0.5,
+    "num_clips": 3,
+    "batch_size": 16,
+    "num_workers": 1,
+}
+EPOCHS = {"jhmdb": 30, "weizmann": 60}
+
+
+def pack_with_flow(dataset: str, videos: Path, folder: Path) -> Path:
+    """Packs a data set with its flow, unless an earlier row did; returns its folder."""
+    shards, benchmark = folder / dataset, BENCHMARKS[dataset]
+    if not (shards / "dataset.json").exists():
+        lists, files = videos / benchmark.annotations, videos / benchmark.videos
+        run("pack", str(shards), f"--annotations {lists} --videos {files} --short-side 128 --fps 12.5 --flow")
+    return shards
+
+
+def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: int | None) -> Path:
+    """Writes the configuration of `fit` for a row, without a fold; returns the file."""
+    model, max_epochs = NETWORKS[network], epochs or EPOCHS[dataset]
+    trainer = {
+        "accelerator": "cpu",
+        "precision": "bf16-mixed",
+        "max_epochs": max_epochs,
+        "num_sanity_val_steps": 0,
+        "check_val_every_n_epoch": min(10, max_epochs),
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    recipe = {
+        "seed_everything": 0,
+        "model": {**model, "init_args": model["init_args"] | OPTIMIZATION},
+        "data": {
+            "class_path": "ShardedVideoDataModule",
+            "init_args": {"root": str(folder / dataset), "stream": stream, **CLIPS},
+        },
+        "trainer": trainer,
+    }
+    file = folder / f"{dataset}-{network}-{stream}.yaml"
+    file.write_text(json.dumps(recipe, indent=2))  # which is YAML too
+    return file
+
+
+def measure(network: str, stream: str, dataset: str, folds: list[str], folder: Path, epochs: int | None = None) -> Path:
+    """Trains and evaluates a network in each of the folds, unless done; returns the folder of the results.
+
+    Args:
+        network: key of `NETWORKS`.
+        stream: `rgb` or `flow`; or `fused`, for which both are measured.
+        dataset: key of `EPOCHS`.
+        folds: some or all folds of the data set.
+        folder: folder of packed videos, runs and results.
+        epochs: default: those in `EPOCHS`.
+    """
+    results = folder / "results" / f"{dataset}-{network}-{stream}"
+    if stream == FUSED:
+        parts = " ".join(str(measure(network, one, dataset, folds, folder, epochs)) for one in STREAMS)
+        run("fuse", "", f"--results {parts} --out {results}")
+        return results
+    recipe = write_recipe(network, stream, dataset, folder, epochs)
+    runs = folder / "runs" / results.name
+    for fold in folds:
+        if not (results / f"fold-{fold}" / "report.json").exists():
+            data = f"--data.init_args.fold {fold} --data.init_args.val_split null"
+            run("fit", "", f"--config {recipe} {data} --trainer.default_root_dir {runs}/fold-{fold} --ckpt_path last")
+            checkpoint = f"--checkpoint {runs}/fold-{fold}/last.ckpt"
+            run("evaluate", "", f"{checkpoint} --data {folder / dataset} --fold {fold} --out {results}/fold-{fold}")
+    scored = {fold: read_scored_videos(path) for fold, path in fold_folders(results).items()}
+    write_fold_results(results, scored, results.name, {})
+    return results
+
+
+def validate(
+    network: str, stream: str, dataset: str, folder: Path, options: list[str], epochs: int | None = None
+) -> None:
+    """Trains on four fifths of the training part of the first split, and prints the accuracy on the rest.
+
+    Args:
+        network: key of `NETWORKS`.
+        stream: `rgb` or `flow`.
+        dataset: key of `EPOCHS`.
+        folder: folder of packed videos and runs.
+        options: options of `fit` to be tried.
+        epochs: default: those in `EPOCHS`.
+    """
+    divide_training_part(folder / dataset)
+    name = "_".join([f"{dataset}-{network}-{stream}", *(option.lstrip("-") for option in options)])
+    runs = folder / VALIDATION / name
+    recipe = write_recipe(network, stream, dataset, folder, epochs)
+    words = f"--config {recipe} --data.init_args.split_file {VALIDATION} {' '.join(options)}"
+    run("fit", "", f"{words} --trainer.default_root_dir {runs} --ckpt_path last")
+    with (runs / "metrics.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["val/top1"]:
+                print(f"{name}: epoch {1 + int(row['epoch'])}, {float(row['val/top1']):.1%} of the validation videos")
+
+
+def divide_training_part(shards: Path) -> None:
+    """Writes the split file `validation`: the first split's training videos by source, and none of its test videos."""
+    rows = pq.read_table(shards / "index.parquet", columns=["key", "group", "label", "fold_splits"]).to_pylist()
+    training = [
+        GroupedVideo(row["key"], row["group"] or row["key"], (str(row["label"]),))
+        for row in rows
+        if row["fold_splits"][0] == "train"
+    ]
+    parts = divide_groups(training, {"train": 0.8, "val": 0.2})
+    (shards / "splits").mkdir(exist_ok=True)
+    with (shards / "splits" / f"{VALIDATION}.csv").open("w", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        lines.writerows([("key", "split"), *((row["key"], parts.get(row["key"], "")) for row in rows)])
+
+
+def main() -> None:
+    """Measures one row on one data set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, required=True)
+    parser.add_argument("--stream", choices=[*STREAMS, FUSED], required=True)
+    parser.add_argument("--dataset", choices=EPOCHS, required=True)
+    parser.add_argument("--videos", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--folder", type=Path, required=True, help="for packed videos, runs and results")
+    parser.add_argument("--fold", nargs="+", help="only these of the official splits or persons")
+    parser.add_argument("--epochs", type=positive, help="default: 30 for jhmdb, 60 for weizmann")
+    parser.add_argument("--validate", action="store_true", help="on a part of the first training part")
+    args, options = parser.parse_known_args()
+    if options and not args.validate:
+        parser.error(f"{' '.join(options)}: options of fit are for --validate, which is not given")
+    print_heading("torch", "opencv-contrib-python-headless")
+    folds = args.fold or DatasetIndex.open(pack_with_flow(args.dataset, args.videos, args.folder)).folds
+    if args.validate:
+        took = spend(lambda: validate(args.network, args.stream, args.dataset, args.folder, options, args.epochs))
+    else:
+        took = spend(lambda: measure(args.network, args.stream, args.dataset, folds, args.folder, args.epochs))
+    print(f"{took.wall:.0f} s, {took.processor:.0f} s of processors")
+
+
+if __name__ == "__main__":
+    main()
