@@ -79,14 +79,20 @@ class Trial(tune.Trainable):
                 return {**result, "metrics": report.metrics, **report.metrics}
             if not is_alive:
                 return {"done": True, OUTCOME: self._outcome.as_dict()}
+            self._leave_if_stopping()  # Tune's call of `stop` waits until this one returns
 
     def cleanup(self) -> None:
-        """End the run: publish the checkpoints of a trial that is stopped, save those of a search that is stopped."""
-        is_stopping = ray.get(self._plan.board.is_stopping.remote())
-        if is_stopping and self._link.watchdog is not None:
-            self._link.watchdog.stop()
+        """End the run: publish the checkpoints of a trial that is stopped, save one if the whole search is stopped."""
+        is_stopping = self._leave_if_stopping()
         self._decide(stop=not is_stopping)
         self._thread.join(self._job.spec.stop_timeout_s)
+
+    def _leave_if_stopping(self) -> bool:
+        """If the whole search is being stopped, make the ranks save a checkpoint and leave; returns whether it is."""
+        is_stopping: bool = ray.get(self._plan.board.is_stopping.remote())
+        if is_stopping and self._link.watchdog is not None:
+            self._link.watchdog.stop()
+        return is_stopping
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         """Nothing: the checkpoints are in the run's folder."""
