@@ -37,7 +37,18 @@ SPACE: dict[str, Any] = {
     "parameters": {RATE: {"choice": [GOOD, 0.0, REFUSED, BAD]}},
 }
 SPEC = {"num_workers": 1, "max_failures": 3, "checkpoint_every_n_steps": 1}
-FIT = ["fit", "--config", "mine.yaml", "--trainer.max_epochs", "3", "--model.delay", "3"]
+EPOCHS = 2
+FIT = [
+    "fit",
+    "--config",
+    "mine.yaml",
+    "--trainer.max_epochs",
+    str(EPOCHS),
+    "--model.delay",
+    "3",
+    "--data.repeats",
+    "16",
+]
 
 
 def trials(folder: Path) -> list[dict[str, Any]]:
@@ -80,7 +91,7 @@ def calm(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> Path:
 def test_the_known_best_is_found_and_bad_trials_stop(calm: Path, run_jobs: Run) -> None:
     good, zero, refused, bad = trials(calm)
     assert [trial["settings"][RATE] for trial in (good, zero, refused, bad)] == [GOOD, 0.0, REFUSED, BAD]
-    assert (good["state"], len(good["reports"])) == ("finished", 3)
+    assert (good["state"], len(good["reports"])) == ("finished", EPOCHS)
     for trial in (zero, bad):
         assert trial["state"] == "stopped"
         assert trial["message"] == "stopped by the scheduler at epoch 1"
@@ -178,6 +189,6 @@ def test_a_lost_node_costs_no_trial(nodes: Nodes, tmp_path: Path) -> None:
     finally:
         job.kill()
         print(log.read_text())
-    assert [(trial["state"], len(trial["reports"])) for trial in trials(search)] == [("finished", 3)] * 2
+    assert [(trial["state"], len(trial["reports"])) for trial in trials(search)] == [("finished", EPOCHS)] * 2
     [lost] = [line for path in search.glob("trials/*/failures.jsonl") for line in path.read_text().splitlines()]
     assert "was lost with its node" in json.loads(lost)["reason"]
