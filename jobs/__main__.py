@@ -58,10 +58,6 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _submit(options: Namespace, command: list[str]) -> int:
-    return _submit_once(options, command)
-
-
 def _tune(options: Namespace, command: list[str]) -> int:
     from jobs.submission.search_status import describe_status, search_command
 
@@ -70,11 +66,10 @@ def _tune(options: Namespace, command: list[str]) -> int:
         return 0
     if options.resume is not None:
         return _follow_resumed(options.resume, None, options)
-    return _submit_once(options, search_command(options.space, command))
+    return _submit(options, search_command(options.space, command))
 
 
-def _submit_once(options: Namespace, command: list[str]) -> int:
-    """Submit a job, unless its run has finished."""
+def _submit(options: Namespace, command: list[str]) -> int:
     from jobs.storage.finished_run import RunFinishedError
 
     try:

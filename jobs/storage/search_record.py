@@ -20,7 +20,7 @@ from jobs.storage.run_folder import RunFolder
 
 SEARCH_FILE, TRIAL_FILE = "search.json", "trial.json"
 TRIALS_FOLDER = "trials"
-TrialState = Literal["running", "finished", "stopped", "failed"]
+TrialState = Literal["running", "finished", "stopped", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,10 @@ class TrialRecord:
     Attributes:
         number: The number of the trial, from 1, in the order of the proposals.
         settings: The value of each option that varies, by its dotted name.
-        state: `running`, which includes trials that were interrupted; `finished`; `stopped` by the scheduler; `failed`.
+        state: `running`, which includes trials that were interrupted; `finished`; `stopped` by the scheduler;
+            `refused`, where another attempt would end in the same way; `failed`, which a resumed search tries again.
         reports: The validations, the newest last.
-        message: Why the trial was stopped or failed, in one sentence.
+        message: Why the trial was stopped, refused or failed, in one sentence.
     """
 
     number: int

@@ -37,7 +37,11 @@ def describe_search(record: SearchRecord, trials: Sequence[TrialRecord], space: 
     rows += [_text_row(trial, space) for trial in ranked]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"trial {trial.number} {trial.state}: {trial.message}" for trial in ranked if trial.state == "failed"]
+    lines += [
+        f"trial {trial.number} {trial.state}: {trial.message}"
+        for trial in ranked
+        if trial.state in ("refused", "failed")
+    ]
     return [*lines, *_describe_best(record, ranked, space)]
 
 

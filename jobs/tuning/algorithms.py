@@ -4,6 +4,7 @@ Tune's own state of an experiment is not used: it is a pickle, written every few
 follows from the record: the proposals, and the reports in the order of their times.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -45,15 +46,20 @@ class RecordedSearch(Searcher):
         """The configuration of the next trial; Searcher.FINISHED if there is none left."""
         if self._interrupted:
             trial = self._interrupted.pop(0)
+            if trial.state == "failed":
+                trial = self._begin(dataclasses.replace(trial, state="running", message=""))
         elif len(self._trials) < self._space.num_trials:
             number = len(self._trials) + 1
-            trial = TrialRecord(number, self._proposals.propose(number))
-            self._record.write_trial(trial)
-            self._trials[number] = trial
+            trial = self._begin(TrialRecord(number, self._proposals.propose(number)))
         else:
             return Searcher.FINISHED
         self._numbers[trial_id] = trial.number
         return {"number": trial.number, "settings": trial.settings, "stopped": trial.state == "stopped"}
+
+    def _begin(self, trial: TrialRecord) -> TrialRecord:
+        self._record.write_trial(trial)
+        self._trials[trial.number] = trial
+        return trial
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the algorithm the best value of a trial."""
@@ -110,10 +116,10 @@ class RecordedASHA(ASHAScheduler):
 
 
 def needs_run(trial: TrialRecord, record: SearchRecord) -> bool:
-    """Whether a recorded trial was interrupted, or ended without publishing its checkpoints."""
-    if trial.state == "failed":
+    """Whether a recorded trial was interrupted, failed, or ended without publishing its checkpoints."""
+    if trial.state == "refused":
         return False
-    return trial.state == "running" or record.trial_run(trial.number).read_result() is None
+    return trial.state in ("running", "failed") or record.trial_run(trial.number).read_result() is None
 
 
 def _numbered(number: int) -> Any:

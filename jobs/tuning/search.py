@@ -24,7 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.spec.job import RESOLVED_FILE, Job
 from jobs.spec.search_space import SearchSpace
 from jobs.spec.upload_paths import upload_root
-from jobs.storage.search_record import SearchRecord, TrialRecord, TrialReport
+from jobs.storage.search_record import SearchRecord, TrialRecord, TrialReport, TrialState
 from jobs.storage.trial_table import count_states, describe_search, write_tables
 from jobs.training.cluster_capacity import max_workers
 from jobs.training.stop_signal import STOPPED_STATUS
@@ -73,15 +73,17 @@ def run_search(job: Job, args: Sequence[str]) -> ProcessOutcome:
         _run_trials(job, command, record, space, trials, stop)
     ended = list(trials.values())
     write_tables(record, ended, space)
+    resume = f"python -m jobs tune --resume {job.spec.name}"
     if stop.is_made:
-        message = f"stopped: {count_states(ended, space)}"
-        return ProcessOutcome(
-            "stopped", message, STOPPED_STATUS, resume=f"python -m jobs tune --resume {job.spec.name}"
-        )
+        return ProcessOutcome("stopped", f"stopped: {count_states(ended, space)}", STOPPED_STATUS, resume=resume)
+    if failed := [trial for trial in ended if trial.state == "failed"]:
+        print("\n".join(describe_search(record, ended, space)), flush=True)
+        reason = f"{len(failed)} of {len(ended)} trials failed; trial {failed[0].number}: {failed[0].message}"
+        return ProcessOutcome("failed", reason, 1, resume=resume)
     record.finish(ended, space)
-    if not any(trial.reports for trial in ended):
-        reason = next((trial.message for trial in ended if trial.message), "no trial was validated")
-        return ProcessOutcome("failed", f"all {len(ended)} trials failed; the first one: {reason}", 1)
+    if all(trial.state == "refused" for trial in ended):
+        reason = f"all {len(ended)} trials were refused; trial 1: {ended[0].message}"
+        return ProcessOutcome("refused", reason, 1)
     return ProcessOutcome("finished", "\n".join(describe_search(record, ended, space)))
 
 
@@ -171,8 +173,9 @@ class _Recorder(tune.Callback):
             self._write(dataclasses.replace(trial, state="finished"))
             print(f"trial {trial.number}: finished, {measured}", flush=True)
             return
-        self._write(dataclasses.replace(trial, state="failed", message=outcome.message))
-        print(f"trial {trial.number}: failed: {outcome.message}; the search goes on", flush=True)
+        state: TrialState = "refused" if outcome.kind == "refused" else "failed"
+        self._write(dataclasses.replace(trial, state=state, message=outcome.message))
+        print(f"trial {trial.number}: {state}: {outcome.message}; the search goes on", flush=True)
 
     def _write(self, trial: TrialRecord) -> None:
         self._record.write_trial(trial)

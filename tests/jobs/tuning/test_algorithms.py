@@ -64,10 +64,11 @@ def test_interrupted_trials_come_first_then_new_ones(tmp_path: Path) -> None:
 
     other = SearchRecord(str(tmp_path), "interrupted")
     ended = [make_trial(1, [0.5]), make_trial(2, [0.4], "running"), make_trial(3, [0.1], "stopped")]
-    ended += [make_trial(4, [], "failed")]
+    ended += [make_trial(4, [], "refused"), make_trial(5, [], "failed", "its process was lost")]
     other.trial_run(1).write("result.json", b"{}")
     searcher = RecordedSearch(space, other, {trial.number: trial for trial in ended})
     assert searcher.num_left == 4
     resumed = settings_of(searcher)
     assert [(number, stopped) for number, _, stopped in resumed] == [(2, False), (3, True), (5, False), (6, False)]
-    assert [settings for _, settings, _ in resumed[2:]] == [settings for _, settings, _ in all_settings[4:]]
+    assert resumed[3][1] == all_settings[5][1]
+    assert (searcher._trials[5].state, searcher._trials[5].message) == ("running", "")

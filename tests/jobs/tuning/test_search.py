@@ -4,7 +4,9 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,12 +104,12 @@ def test_the_known_best_is_found_and_bad_trials_stop(calm: Path, run_jobs: Run) 
         kept = json.loads((run / "checkpoints/checkpoints.json").read_text())["checkpoints"][-1]
         assert kept["metrics"]["val/top1"] == report["metrics"]["val/top1"]
         assert json.loads((run / "result.json").read_text())["status"] == "finished"
-    assert refused["state"] == "failed"
+    assert refused["state"] == "refused"
     assert refused["message"] == "Invalid learning rate: -1.0"
     with (calm / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert rows[0]["trial"] == "1"
-    assert [row["state"] for row in rows] == ["finished", "stopped", "stopped", "failed"]
+    assert [row["state"] for row in rows] == ["finished", "stopped", "stopped", "refused"]
     result = json.loads((calm / "result.json").read_text())
     assert result["best"]["settings"] == {RATE: GOOD}
     assert torch.load(result["checkpoints"]["best"], weights_only=True)["hyper_parameters"]["learning_rate"] == GOOD
@@ -115,7 +117,7 @@ def test_the_known_best_is_found_and_bad_trials_stop(calm: Path, run_jobs: Run) 
     assert not re.search(r"^Traceback", log, re.M), "of the driver; Ray's own processes print some where all is slow"
     assert log.strip().splitlines()[-1].startswith(f"to evaluate it: python -m pipeline evaluate --checkpoint {calm}")
     status = run_jobs("tune", "--status", "calm").stdout
-    assert status.splitlines()[0] == "trials: 1 finished, 2 stopped, 1 failed of 4"
+    assert status.splitlines()[0] == "trials: 1 finished, 2 stopped, 1 refused of 4"
     assert "best:        trial 1, val/top1 " in run_jobs("status", "calm").stdout
     again = run_jobs("tune", "--resume", "calm")
     assert "calm has finished already; there is nothing to do" in again.stdout
@@ -154,37 +156,45 @@ def test_killed_and_stopped_it_ends_as_the_calm_one(calm: Path, run_jobs: Run, f
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
+def origin() -> Iterator[Path]:
+    """A folder of submit; a short path, as Ray's sockets are below it."""
+    path = Path(tempfile.mkdtemp(prefix="jobs-"))
+    write_project(path)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes(origin: Path) -> Iterator[Nodes]:
     """A cluster of one node, which sees what submit would upload; a second one is added by the test."""
-    write_project(tmp_path)
-    code = tmp_path / "upload"
-    stage_upload(["fit", "--config", "mine.yaml"], tmp_path, code)
+    code = origin / "upload"
+    stage_upload(["fit", "--config", "mine.yaml"], origin, code)
     (code / OVERLAY_FILE).parent.mkdir()
     (code / OVERLAY_FILE).write_text(overlay(JobSpec(monitor="val/top1", monitor_mode="max", **SPEC)))
-    started = Nodes(tmp_path, code)
+    started = Nodes(origin, code)
     yield started
     for number in reversed(range(len(started.nodes))):
         started.kill(number)
 
 
-def test_a_lost_node_costs_no_trial(nodes: Nodes, tmp_path: Path) -> None:
+def test_a_lost_node_costs_no_trial(nodes: Nodes, origin: Path) -> None:
     """Two trials at a time, one a node; the trial of the lost node goes on where there is room."""
     space = SPACE | {"scheduler": "none", "concurrent": 2, "parameters": {RATE: {"choice": [GOOD, 0.0]}}}
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump(space))
+    (origin / "space.yaml").write_text(yaml.safe_dump(space))
     second = nodes.add()
-    arguments = ["tune", "--space", str(tmp_path / "space.yaml"), "--", *FIT]
-    arguments[arguments.index("mine.yaml")] = str(tmp_path / "mine.yaml")
-    log = tmp_path / "job.log"
+    arguments = ["tune", "--space", str(origin / "space.yaml"), "--", *FIT]
+    arguments[arguments.index("mine.yaml")] = str(origin / "mine.yaml")
+    log = origin / "job.log"
     with log.open("w") as output:
-        job = nodes.drive(tmp_path, arguments, output=output, name="search", **SPEC)
-    search = tmp_path / "search"
+        job = nodes.drive(origin, arguments, output=output, name="search", **SPEC)
+    search = origin / "search"
     try:
         wait_for(lambda: all(list(search.glob(f"trials/000{n}/checkpoints/step-*.ckpt")) for n in (1, 2)), 400)
         nodes.kill(second)
         killed = time.monotonic()
         wait_for(lambda: any(search.glob("trials/*/failures.jsonl")), 200)
         print(f"noticed {time.monotonic() - killed:.0f} s after the node was killed")
-        (tmp_path / "hurry").touch()
+        (origin / "hurry").touch()
         assert job.wait(600) == 0
     finally:
         job.kill()
