@@ -59,7 +59,7 @@ def test_options_exist():
     options = {}
     for verb in ("fit", *VERBS, *CONFIG_VERBS):
         options[verb] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", help_of(verb))}
-    for verb in ("submit", "serve"):
+    for verb in ("submit", "tune", "serve"):
         command = [sys.executable, "-m", "jobs", verb, "--help"]
         jobs = subprocess.run(command, capture_output=True, text=True, check=True)
         options[f"jobs {verb}"] = {word.replace("_", "-") for word in re.findall(r"--[a-z][\w-]*", jobs.stdout)}
