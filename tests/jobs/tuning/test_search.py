@@ -201,4 +201,5 @@ def test_a_lost_node_costs_no_trial(nodes: Nodes, origin: Path) -> None:
         print(log.read_text())
     assert [(trial["state"], len(trial["reports"])) for trial in trials(search)] == [("finished", EPOCHS)] * 2
     [lost] = [line for path in search.glob("trials/*/failures.jsonl") for line in path.read_text().splitlines()]
-    assert "was lost with its node" in json.loads(lost)["reason"]
+    assert not json.loads(lost)["refused"]
+    assert re.search(r"TRAINS from step [1-9]", log.read_text()), "the trial went on from its newest checkpoint"
