@@ -81,6 +81,8 @@ class ClipBatch(NamedTuple):
         windows: N windows, the part of the frames that each clip shows.
         seeds: N keys of the augmentation on the device, each derived from (seed, epoch, sample, view); None in
             evaluation, which does not augment.
+        frame_labels: int64, labels of the frames of each clip, in a dataset of labels by time: (N, T), class indices;
+            or with several labels a frame (N, T, K), 1 or 0. -1 for frames that do not count. None in other datasets.
         captions: one or more sentences for each of the B videos that describe it, or its class name where the dataset
             has no captions; None if captions are not loaded.
         failed: index row, category of the reason, and description of each video that could not be decoded,
@@ -109,6 +111,7 @@ class ClipBatch(NamedTuple):
     windows: list[Window] | None = None
     seeds: list[int] | None = None
     crops_to_cut: int = 1
+    frame_labels: Tensor | None = None
     captions: list[list[str]] | None = None
     failed: Sequence[tuple[int, str, str]] = ()
     num_quarantined: int = 0

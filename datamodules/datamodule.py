@@ -94,6 +94,11 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         return self.index.task
 
     @property
+    def has_timelines(self) -> bool:
+        """Whether labels have times, so that each frame has its own."""
+        return self.index.has_timelines
+
+    @property
     def training_captions(self) -> list[str]:
         """All captions of the training split, from which captioning networks build their vocabulary."""
         rows = self.index.readable_rows(self.options.train_split, self.options.fold)
@@ -118,8 +123,10 @@ class ShardedVideoDataModule(pl.LightningDataModule):
             stage: `fit`, `validate` or `test`.
         """
         options, index = self.options, self.index
-        if self.task == "single_label" and all(
-            sum(split.classes.values()) == split.videos for split in index.manifest.splits.values()
+        if (
+            self.task == "single_label"
+            and not index.has_timelines
+            and all(sum(split.classes.values()) == split.videos for split in index.manifest.splits.values())
         ):
             return 0
         splits = {"fit": [options.train_split, options.val_split], "validate": [options.val_split]}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.refusals import Refusal
@@ -26,6 +26,20 @@ SPLIT_NAMES = {
 
 _UCF101_NAME = re.compile(r"v_(\w+_g\d+)_c\d+")  # v_ApplyEyeMakeup_g08_c01: take 1 of source video 8
 _KINETICS_NAME = re.compile(r"([\w-]{11})_\d{6}_\d{6}", re.ASCII)
+
+
+# Label, start and end of each labelled part of a video, in seconds from its first frame.
+Timeline = tuple[tuple[str, float, float], ...]
+
+
+class TimelineLabel(NamedTuple):
+    """A label of a part of a video that stays whole; bounds as in `datamodules.annotations.segments.Segment`."""
+
+    label: str
+    start: float | None = None
+    end: float | None = None
+    start_frame: int | None = None
+    end_frame: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,7 @@ class VideoRecord:
         captions: alternative sentences that describe the video; () without captions.
         labels: class names of a video in a dataset of several labels, without repetitions; () in other datasets, and
             for a video that shows none of the classes.
+        timeline: labels of the parts of a whole file, in a dataset of labels by time; None in other datasets.
     """
 
     path: str
@@ -65,6 +80,7 @@ class VideoRecord:
     end_frame: int | None = None
     exact_times: bool = False
     frames_per_second: float | None = None
+    timeline: tuple[TimelineLabel, ...] | None = None
 
     @property
     def is_segment(self) -> bool:
@@ -74,6 +90,8 @@ class VideoRecord:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the video: none, one or several."""
+        if self.timeline is not None:
+            return distinct_labels(self.timeline)
         return self.labels or ((self.label,) if self.label else ())
 
 
@@ -98,6 +116,11 @@ class Annotations:
     notes: tuple[str, ...] = ()
     task: Task = "single_label"
     has_groups: bool = False
+
+
+def distinct_labels(timeline: Sequence[TimelineLabel] | Timeline) -> tuple[str, ...]:
+    """The labels of the parts of a video, each once, in the order of their first parts."""
+    return tuple(dict.fromkeys(part[0] for part in timeline))
 
 
 def normalize_split(name: str, location: str = "") -> str:

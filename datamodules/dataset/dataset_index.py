@@ -196,9 +196,20 @@ class DatasetIndex:
         """The captions of a video, else its class names; may be empty."""
         return self._values.captions(row) or [self.classes[label] for label in self.labels(row)]
 
+    @property
+    def has_timelines(self) -> bool:
+        """Whether labels have times within the videos, which `timeline` gives."""
+        return self._values.has_timelines
+
+    def timeline(self, row: int) -> tuple[tuple[int, float, float], ...]:
+        """Class index, start and end in seconds of each labelled part of a video, in a dataset of labels by time."""
+        return self._values.timeline(row)
+
     def labels(self, row: int) -> tuple[int, ...]:
         """Class indices of a video, ascending: one, none or several."""
         entry = self.entry(row)
+        if self.has_timelines:
+            return tuple(sorted({label for label, _, _ in self.timeline(row)}))
         return entry.labels or (() if entry.label == NO_LABEL else (entry.label,))
 
     def flat_labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,8 @@ from datamodules.dataset.index_table import (
     LABELS,
     NO_LABEL,
     SPLIT_GROUP,
+    TIMELINE,
+    labels_by_row,
     read_index_table,
 )
 from datamodules.dataset.manifest import Manifest
@@ -93,6 +95,7 @@ class IndexValues:
         self._files = files
         # A video's row is read several times: when announced, read, decoded and put into its batch.
         self.entry = lru_cache(maxsize=256)(partial(_read_entry, mapped))
+        self.timeline = lru_cache(maxsize=256)(partial(_read_timeline, mapped))
 
     def column(self, name: str, rows: np.ndarray | Sequence[int]) -> np.ndarray | list[Any]:
         """Values of an index column for some rows: an array for numbers, a list for strings and lists of strings.
@@ -121,6 +124,11 @@ class IndexValues:
     def flat_labels(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `DatasetIndex.flat_labels`."""
         places = pa.array(np.asarray(rows, dtype=np.int64))
+        if self.has_timelines:
+            parts = labels_by_row(self._mapped.table.take(places))
+            labels = np.array([label for of_video in parts for label in of_video], np.int64)
+            counts = np.array([len(of_video) for of_video in parts], np.int64)
+            return labels, counts
         if LABELS.name in self._mapped.table.schema.names:
             lists = self._mapped.table.column(LABELS.name).take(places).combine_chunks()
             counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
@@ -148,6 +156,11 @@ class IndexValues:
         """Whether any video has optical flow."""
         return FLOW[0].name in self._mapped.table.schema.names
 
+    @property
+    def has_timelines(self) -> bool:
+        """Whether labels have times within the videos."""
+        return TIMELINE.name in self._mapped.table.schema.names
+
     def byte_ranges(self, rows: Sequence[int], video: bool, flow: bool) -> list[ByteRange]:
         """Byte ranges of the videos, of their flow, or of both, in the order in which they are read."""
         entries = [(row, self.entry(row)) for row in rows]
@@ -173,6 +186,11 @@ class IndexValues:
         with TemporaryDirectory() as scratch:
             self._files.fetch(INDEX_NAME, Path(scratch))
             return read_index_table(Path(scratch), self._manifest).column("frame_hashes")
+
+
+def _read_timeline(mapped: MappedIndex, row: int) -> tuple[tuple[int, float, float], ...]:
+    parts = mapped.row(row, [TIMELINE.name])[TIMELINE.name]
+    return tuple((part["label"], part["start"], part["end"]) for part in parts)
 
 
 def _read_entry(mapped: MappedIndex, row: int) -> VideoEntry:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from datamodules.annotations.records import Task
+from datamodules.annotations.records import Task, Timeline
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest, Rendition, ShardFile, SplitCounts, write_manifest
 from datamodules.dataset.shard_tar import ShardRow
 from datamodules.storage.atomic_write import write_atomically
@@ -43,11 +43,14 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 # Further columns, in this order: the classes of each video, if the dataset's task is `multi_label` (`label` is -1
-# then); captions, if any video has one; the flow, see `FLOW`.
+# then); captions, if any video has one; the flow, see `FLOW`; labels by time, see `TIMELINE`.
 LABELS = pa.field("labels", pa.list_(pa.int32()))
 CAPTIONS = pa.field("captions", pa.list_(pa.string()))
 # Place and digest of the optical flow of each video, if any video has it; 0, 0 and "" for one without.
 FLOW = (pa.field("flow_offset", pa.int64()), pa.field("flow_size", pa.int64()), pa.field("flow_sha256", pa.string()))
+# The labelled parts of each video, in seconds, in a dataset of labels by time.
+_PART = pa.struct([("label", pa.int32()), ("start", pa.float64()), ("end", pa.float64())])
+TIMELINE = pa.field("timeline", pa.list_(_PART))
 SPLIT_GROUP = pa.field("split_group", pa.string())  # in memory alone: the groups of a split file that has some
 NO_LABEL = -1
 
@@ -56,8 +59,20 @@ def dataset_identity(rows: Sequence[ShardRow]) -> str:
     """The sha256 that identifies a dataset's content, see `Manifest.identity`."""
     described = ((row.key, row.description) for row in rows)
     return identity_of(
-        (key, video.split, video.fold_splits, video.class_names, video.content_sha256) for key, video in described
+        (
+            key,
+            video.split,
+            video.fold_splits,
+            identifying_labels(video.class_names, video.timeline),
+            video.content_sha256,
+        )
+        for key, video in described
     )
+
+
+def identifying_labels(class_names: Sequence[str], timeline: Timeline | None) -> Sequence[str]:
+    """What the identity of a dataset takes for the classes of a video: with their times, where labels have times."""
+    return class_names if timeline is None else [json.dumps(part) for part in timeline]
 
 
 def identity_of(videos: Iterable[tuple[str, str, Sequence[str], Sequence[str], str]]) -> str:
@@ -143,6 +158,18 @@ def _task_of(rows: Sequence[ShardRow]) -> Task:
     return tasks.pop() if tasks else "single_label"
 
 
+def has_timelines(rows: Sequence[ShardRow]) -> bool:
+    """Whether the videos have labels by time.
+
+    Raises:
+        ValueError: Some have and some have not.
+    """
+    with_timelines = {row.description.timeline is not None for row in rows}
+    if len(with_timelines) > 1:
+        raise ValueError("some videos have labels by time and some have not: these shards are of two datasets")
+    return with_timelines == {True}
+
+
 def count_splits(videos: Iterable[tuple[str, Sequence[str]]], classes: Sequence[str]) -> dict[str, SplitCounts]:
     """Counts by split, in alphabetical order, from (split, class names) of all videos."""
     totals: Counter[str] = Counter()
@@ -182,12 +209,16 @@ def _write_index(root: Path, rows: Sequence[ShardRow], labels: dict[str, int], m
     if any(row.flow_size for row in rows):
         for field in FLOW:
             schema = schema.append(field)
+    if has_timelines(rows):
+        schema = schema.append(TIMELINE)
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for row in rows:
         description = row.description
         values = row._asdict() | description._asdict()
         values["label"] = labels[description.label] if description.label else NO_LABEL
         values["labels"] = sorted(labels[label] for label in description.labels)
+        parts = description.timeline or ()
+        values["timeline"] = [{"label": labels[name], "start": start, "end": end} for name, start, end in parts]
         for name, column in columns.items():
             column.append(values[name])
     table = pa.table(columns, schema=schema.with_metadata({_IDENTITY: manifest.identity.encode()}))
@@ -217,6 +248,8 @@ def labels_by_row(table: pa.Table) -> list[list[int]]:
     if LABELS.name in table.schema.names:
         several: list[list[int]] = table.column(LABELS.name).to_pylist()
         return several
+    if TIMELINE.name in table.schema.names:
+        return [sorted({part["label"] for part in parts}) for parts in table.column(TIMELINE.name).to_pylist()]
     return [[] if label == NO_LABEL else [label] for label in table.column("label").to_pylist()]
 
 
@@ -227,7 +260,7 @@ def check_index_schema(schema: pa.Schema, manifest: Manifest, path: str) -> None
         ShardFormatError: It has other columns, or belongs to another dataset.json.
     """
     expected = INDEX_SCHEMA
-    for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS, *FLOW):
+    for field in (*((LABELS,) if manifest.task == "multi_label" else ()), CAPTIONS, *FLOW, TIMELINE):
         if field.name in schema.names or field is LABELS:
             expected = expected.append(field)
     if schema.names != expected.names or schema.types != expected.types:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datamodules.annotations.records import Task, as_captions
+from datamodules.annotations.records import Task, Timeline, as_captions, distinct_labels
 from datamodules.dataset.tar_members import FLOW_EXTENSION, iterate_members, split_member_name
 from datamodules.storage.atomic_write import write_atomically
 from datamodules.storage.errors import ShardFormatError
@@ -51,6 +51,8 @@ class VideoDescription(NamedTuple):
             segments, as `source_end`.
         source_end: End of the segment in the original, in seconds; None for a whole video.
         flow_sha256: Digest of the stored bytes of the optical flow; "" without, and then not in the json.
+        timeline: Label, start and end in seconds of each labelled part, in a dataset of labels by time; None in other
+            datasets, and then not in the json.
     """
 
     label: str
@@ -73,10 +75,13 @@ class VideoDescription(NamedTuple):
     source_start: float | None = None
     source_end: float | None = None
     flow_sha256: str = ""
+    timeline: Timeline | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes of the video: none, one or several."""
+        if self.timeline is not None:
+            return distinct_labels(self.timeline)
         return self.labels or ((self.label,) if self.label else ())
 
 
@@ -109,7 +114,7 @@ class ShardWriter:
             fields["caption"] = captions[0] if len(captions) == 1 else captions
         if description.task == "single_label":
             del fields["labels"], fields["task"]
-        for name in ("source_start", "source_end"):
+        for name in ("source_start", "source_end", "timeline"):
             if fields[name] is None:
                 del fields[name]
         if not fields["flow_sha256"]:
@@ -206,12 +211,19 @@ def _parse_description(text: bytes, path: Path, member: str) -> VideoDescription
             source_start=_seconds(content.get("source_start")),
             source_end=_seconds(content.get("source_end")),
             flow_sha256=str(content.get("flow_sha256", "")),
+            timeline=_timeline(content.get("timeline")),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ForeignShardError(
             f"{path}: {member} is not a description of a video by this pipeline ({type(error).__name__}: {error}); "
             "pack the dataset again"
         ) from None
+
+
+def _timeline(value: Any) -> Timeline | None:
+    if value is None:
+        return None
+    return tuple((str(label), float(start), float(end)) for label, start, end in value)
 
 
 def _seconds(value: Any) -> float | None:

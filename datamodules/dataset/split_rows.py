@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datamodules.dataset.index_table import LABELS, NO_LABEL, SPLIT_GROUP
+from datamodules.dataset.index_table import LABELS, NO_LABEL, SPLIT_GROUP, TIMELINE, labels_by_row
 from datamodules.dataset.manifest import Manifest, SplitCounts
 from datamodules.dataset.mapped_index import MappedIndex
 from datamodules.splits.split_file import SplitFile, SplitFileError
@@ -150,7 +150,11 @@ class _ClassCounter:
 
     def __init__(self, table: pa.Table, classes: Sequence[str]) -> None:
         self._classes = classes
-        if LABELS.name in table.schema.names:
+        if TIMELINE.name in table.schema.names:
+            by_row = labels_by_row(table)
+            self._rows = np.repeat(np.arange(len(by_row)), [len(labels) for labels in by_row])
+            self._labels = np.array([label for labels in by_row for label in labels], np.int64)
+        elif LABELS.name in table.schema.names:
             labels = table.column(LABELS.name).combine_chunks()
             self._rows = pc.list_parent_indices(labels).to_numpy()
             self._labels = pc.list_flatten(labels).to_numpy()

@@ -54,6 +54,8 @@ class SyntheticDatasetOptions(Options):
         fps: frames per second.
         long: number of long videos besides, each of six actions with pauses in which nothing moves; their list of
             segments is long.csv.
+        long_train: number of the long videos that are of the split train, and not test.
+        long_val: number of those that are of the split val.
     """
 
     seed: int = 0
@@ -65,6 +67,8 @@ class SyntheticDatasetOptions(Options):
     height: int = 96
     fps: float = 25.0
     long: int = 0
+    long_train: int = 0
+    long_val: int = 0
 
     @property
     def videos_per_class(self) -> dict[str, int]:
@@ -89,7 +93,12 @@ class SyntheticDatasetOptions(Options):
             raise ValueError(f"num_frames={self.num_frames}: must be at least 2, or nothing moves")
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps={self.fps}: must be a positive number of frames per second")
-        self.require_at_least(0, "long")
+        self.require_at_least(0, "long", "long_train", "long_val")
+        if self.long_train + self.long_val > self.long:
+            raise ValueError(
+                f"long_train={self.long_train}, long_val={self.long_val}: are parts of long={self.long}, and more than "
+                "that; give fewer"
+            )
 
 
 class SyntheticVideo(NamedTuple):
@@ -273,7 +282,9 @@ def _write_long_videos(folder: Path, options: SyntheticDatasetOptions, progress:
         videos[path] = write_long_video(folder / path, options.seed, number, *size)
         if progress is not None:
             progress()
-    write_segment_list(folder / LONG_LIST, videos)
+    num_trained, num_validated = options.long_train, options.long_val
+    splits = ["train"] * num_trained + ["val"] * num_validated + ["test"] * (options.long - num_trained - num_validated)
+    write_segment_list(folder / LONG_LIST, videos, splits)
     return sum((folder / path).stat().st_size for path in videos)
 
 

@@ -5,7 +5,7 @@ the video's number, and each video has its own random generator.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -73,10 +73,10 @@ def _frames(
         yield from render_scene(scene, count, width, height)
 
 
-def write_segment_list(path: Path, videos: dict[str, list[SceneStretch]]) -> None:
-    """Writes the list of the actions of long videos: path, label, start, end and split, which is test."""
+def write_segment_list(path: Path, videos: dict[str, list[SceneStretch]], splits: Sequence[str]) -> None:
+    """Writes the list of the actions of long videos, each with its split: path, label, start, end and split."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", "start", "end", "split"])
-        for name, stretches in videos.items():
-            writer.writerows([name, each.label, each.start_s, each.end_s, "test"] for each in stretches)
+        for (name, stretches), split in zip(videos.items(), splits, strict=True):
+            writer.writerows([name, each.label, each.start_s, each.end_s, split] for each in stretches)

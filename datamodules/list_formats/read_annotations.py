@@ -68,6 +68,28 @@ def read_annotations(
     return _with_frame_rate(listed, options.frames_per_second)
 
 
+def read_segments(
+    format: AnnotationFormat,
+    annotations: PathLike | Sequence[PathLike] | None,
+    videos: PathLike | None,
+    split: str | None,
+    classes: PathLike | None,
+    options: ListOptions,
+) -> Annotations:
+    """`read_annotations` with each labelled segment as a record of its own, also in formats that unite those of a file.
+
+    Raises:
+        AnnotationError: as `read_annotations`; or `trimmed` is false.
+    """
+    if options.trimmed is False:
+        raise AnnotationError("trimmed=False: a timeline has the times of all labels; leave it out")
+    lists = [] if annotations is None else [Path(path) for path in as_list(annotations)]
+    form = _detect(lists, videos)[0] if format == "auto" else FORMATS[format]
+    if "trimmed" in form.options:
+        options = replace(options, trimmed=True)
+    return read_annotations(format, annotations, videos, split, classes, options)
+
+
 def _videos_root(path: Path, videos: PathLike | None) -> Path:
     return (path if path.is_dir() else path.parent) if videos is None else Path(videos)
 

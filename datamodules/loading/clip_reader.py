@@ -17,8 +17,10 @@ from datamodules.loading.flow_input import open_frames
 from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
 from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
+from datamodules.optical_flow.frame_source import num_clip_frames
 from datamodules.sampling.batch_sampler import Request
 from datamodules.sampling.clip_sampling import ClipSampler, Integers
+from datamodules.sampling.frame_labels import frame_labels
 from datamodules.storage.errors import ShardFormatError
 from datamodules.storage.plain_text import printable
 from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
@@ -191,8 +193,27 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             windows=[view.window for view in views],
             seeds=[view.seed for view in views if view.seed is not None] or None,
             crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
+            frame_labels=self._frame_labels(views, [rows[video] for video in video_index]),
             captions=[self.index.captions(row) for row in rows] if self.captions else None,
         )
+
+    def _frame_labels(self, views: list[View], rows: list[int]) -> Tensor | None:
+        """Labels of the frames of each clip, which is of the video in `rows`; None without labels by time."""
+        if not self.index.has_timelines:
+            return None
+        num_classes = len(self.index.classes) if self.index.task == "multi_label" else None
+        if not views:
+            shape = (0, self.sampler.shape.num_frames, *(() if num_classes is None else (num_classes,)))
+            return torch.empty(shape, dtype=torch.int64)
+        labels = [
+            frame_labels(
+                *(view.frame_numbers, view.moments, self.index.timeline(row)),
+                num_clip_frames(self.index.entry(row).num_frames, self.stream),
+                num_classes,
+            )
+            for view, row in zip(views, rows, strict=True)
+        ]
+        return torch.from_numpy(np.stack(labels))
 
     def _labels(self, entries: list[VideoEntry]) -> Tensor:
         if self.index.task == "multi_label":

@@ -35,10 +35,16 @@ def training_strata(index: DatasetIndex, rows: np.ndarray, class_balance: ClassB
     is quarantined during a run changes nothing else.
 
     Raises:
-        ValueError: a video has no label; in a dataset of several labels, where a video may have none, all have none.
+        ValueError: a video has no label; in a dataset of several labels, where a video may have none, all have none; or
+            labels have times, and a video has several.
     """
     if class_balance == "none":
         return None
+    if index.has_timelines:
+        raise ValueError(
+            f"class_balance={class_balance!r}: {index.name} has labels by time, and a clip shows several classes; "
+            "weigh them in the loss with model.init_args.class_weights=balanced"
+        )
     labels, counts = index.flat_labels(rows)
     if unlabelled := count_unlabelled(index, rows):
         raise ValueError(
@@ -63,11 +69,15 @@ def count_unlabelled(index: DatasetIndex, rows: np.ndarray) -> int:
 def class_frequencies(index: DatasetIndex, rows: np.ndarray, class_balance: ClassBalance) -> list[float]:
     """The fraction of an epoch's videos in each of K classes, as training reads them on average, in [0, 1].
 
+    In a dataset of labels by time it is the fraction of the labelled time, or with several labels of the time of all.
+
     Class weights that follow from them complete what `class_balance` does, instead of doing it twice.
 
     Raises:
         ValueError: as for `training_strata`; or all videos are quarantined.
     """
+    if index.has_timelines:
+        return _time_shares(index, rows)
     labels, counts = index.flat_labels(rows)
     strata = training_strata(index, rows, class_balance)
     draws = np.ones(len(rows)) if strata is None else strata.draws_per_video()
@@ -76,3 +86,14 @@ def class_frequencies(index: DatasetIndex, rows: np.ndarray, class_balance: Clas
         raise ValueError(f"all {len(rows)} training videos of {index.name} are quarantined: there is none to count")
     totals = np.bincount(labels, np.repeat(draws, counts), minlength=len(index.classes))
     return [float(total) for total in totals / draws.sum()]
+
+
+def _time_shares(index: DatasetIndex, rows: np.ndarray) -> list[float]:
+    """The fraction of the time of some videos in each of K classes."""
+    seconds = np.zeros(len(index.classes))
+    for row in rows.tolist():
+        for label, start, end in index.timeline(row):
+            seconds[label] += end - start
+    durations = np.asarray(index.column("duration_s", rows))
+    total = float(durations.sum()) if index.task == "multi_label" else float(seconds.sum())
+    return [float(share) for share in np.minimum(seconds / max(total, 1e-9), 1)]

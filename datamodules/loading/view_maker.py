@@ -40,6 +40,7 @@ class View(NamedTuple):
         clip: uint8 (T, H, W, C), or planes (T, 3h, 2w).
         frame_numbers: int64 (T,).
         times: start of the earliest and end of the latest frame, in seconds.
+        moments: float64 (T,), when each frame is first shown, in seconds.
         window: window of the frame that the clip shows.
         seed: seed of the augmentation on the device; None in evaluation.
         colors: coefficients for converting planes to RGB; empty for RGB.
@@ -48,6 +49,7 @@ class View(NamedTuple):
     clip: Tensor
     frame_numbers: Integers
     times: tuple[float, float]
+    moments: Seconds
     window: Window
     seed: int | None
     colors: tuple[int, ...]
@@ -130,6 +132,7 @@ class ViewMaker:
                 clip,
                 numbers,
                 time_span(int(numbers.min()), int(numbers.max()), entry.fps, times),
+                numbers / entry.fps if times is None else times[numbers],
                 window,
                 _view_seed(key, view) if training else None,
                 colors,

@@ -48,7 +48,8 @@ def cut_crops(batch: ClipBatch) -> ClipBatch:
 
     Returns:
         The batch with clips uint8 (N * crops, T, S, S, C), all crops of a clip in succession, from left to right or
-        from top to bottom; `video_index`, `clip_times`, `frame_numbers` and `windows` are repeated to match.
+        from top to bottom; `video_index`, `clip_times`, `frame_numbers`, `frame_labels` and `windows` are
+        repeated to match.
     """
     count = batch.crops_to_cut
     if count == 1:
@@ -65,12 +66,13 @@ def cut_crops(batch: ClipBatch) -> ClipBatch:
             else:
                 crops.append(crop)
                 windows.append(window._replace(left=window.left + offset, width=side))
-    numbers = batch.frame_numbers
+    numbers, labels = batch.frame_numbers, batch.frame_labels
     return batch._replace(
         clips=torch.stack(crops) if crops else batch.clips,
         video_index=batch.video_index.repeat_interleave(count),
         clip_times=batch.clip_times.repeat_interleave(count, dim=0),
         frame_numbers=None if numbers is None else numbers.repeat_interleave(count, dim=0),
+        frame_labels=None if labels is None else labels.repeat_interleave(count, dim=0),
         windows=windows,
         crops_to_cut=1,
     )

@@ -1,11 +1,12 @@
 """Recurrent layers over a sequence of frame features: vanilla RNN, LSTM, GRU."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 Cell = Literal["rnn", "lstm", "gru"]
+Readout = Literal["last", "mean", "every"]
 
 _CELLS: dict[str, type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -85,26 +86,28 @@ class Recurrence(nn.Module):
 
 
 class TemporalPooling(nn.Module):
-    """Pools a sequence of states into one vector: (N, T, H) to (N, H).
+    """Pools a sequence of states into one vector, (N, T, H) to (N, H); or with `every` leaves it as it is.
 
     `last` is the state after the whole clip was read (many-to-one): the last step of the forward direction, the first
     step of the backward direction. `mean` is the mean over time; a linear classifier on it gives the mean of the
     frames' logits (many-to-many, as LRCN averages its predictions).
 
     Args:
-        method: `last` or `mean`.
+        method: `last`, `mean`, or `every` for a network that labels each frame.
         bidirectional: whether the second half of H is the backward state.
     """
 
-    def __init__(self, method: Literal["last", "mean"], bidirectional: bool = False) -> None:
+    def __init__(self, method: Readout, bidirectional: bool = False) -> None:
         super().__init__()
-        if method not in ("last", "mean"):
-            raise ValueError(f"readout={method!r}: must be last or mean")
+        if method not in get_args(Readout):
+            raise ValueError(f"readout={method!r}: must be {', '.join(get_args(Readout))}")
         self.method = method
         self.bidirectional = bidirectional
 
     def forward(self, states: Tensor) -> Tensor:
-        """States (N, T, H) to a vector (N, H)."""
+        """States (N, T, H) to a vector (N, H), or with `every` to themselves."""
+        if self.method == "every":
+            return states
         if self.method == "mean":
             return states.mean(dim=1)
         if not self.bidirectional:

@@ -59,10 +59,25 @@ class ClassificationLoss(nn.Module):
             logits: float (N, K).
             targets: class indices int64 (N,), or the target of each class, float (N, K) in [0, 1].
         """
-        if self.multi_label:
-            return self._binary(logits.float(), targets.float())
-        if self.weights is None and self.focal_gamma == 0:
+        if not self.multi_label and self.weights is None and self.focal_gamma == 0:
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        return self._losses(logits, targets).mean()
+
+    def of_known(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of the frames that have a label, a scalar; 0 if none has. Nothing waits for the device.
+
+        Args:
+            logits: float (M, K), of frames.
+            targets: as in `forward`; -1, or a row of -1, for a frame that does not count.
+        """
+        known = (targets if targets.ndim == 1 else targets[:, 0]) >= 0
+        losses = self._losses(logits, targets.clamp_min(0))
+        return (losses * known).sum() / known.sum().clamp(min=1)
+
+    def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each clip, (N,)."""
+        if self.multi_label:
+            return self._binary(logits.float(), targets.float()).mean(dim=1)
         num_classes = logits.shape[1]
         soft = targets.float() if targets.ndim == 2 else one_hot(targets, num_classes)
         soft = soft * (1 - self.label_smoothing) + self.label_smoothing / num_classes
@@ -73,7 +88,7 @@ class ClassificationLoss(nn.Module):
         if self.focal_gamma > 0:
             # Bounded away from 0, where a power below 1 has an infinite derivative.
             losses = losses * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** self.focal_gamma
-        return losses.sum(dim=1).mean()
+        return losses.sum(dim=1)
 
     def _binary(self, logits: Tensor, targets: Tensor) -> Tensor:
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -84,7 +99,7 @@ class ClassificationLoss(nn.Module):
         if self.focal_gamma > 0:
             positive = positive * torch.exp(self.focal_gamma * log_not_p)
             negative = negative * torch.exp(self.focal_gamma * log_p)
-        return (positive + negative).mean()
+        return positive + negative
 
 
 def balanced_class_weights(frequencies: Sequence[float], multi_label: bool = False) -> Tensor:

@@ -10,8 +10,9 @@ from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
 from lightning_modules.tasks.classification_loss import ClassificationLoss, ClassWeights, balanced_class_weights
+from lightning_modules.tasks.frame_labels import known_frames, refuse_labels_by_time
 from lightning_modules.tasks.label_task import Task, refuse_other_task, refuse_unknown_task, scores_loss
-from lightning_modules.tasks.metrics import classification_metrics, multi_label_metrics
+from lightning_modules.tasks.metrics import classification_metrics, frame_metrics, multi_label_metrics
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
 from lightning_modules.tasks.video_network import VideoNetwork
 
@@ -44,6 +45,8 @@ class VideoClassifier(VideoNetwork):
         **kwargs: arguments of `VideoNetwork`; `class_names` or `num_classes` is required.
 
     Attributes:
+        labels_frames: whether logits are of each frame, (N, T, K), and not of clips; see `label_frames`.
+        is_causal: whether those of a frame depend on no later one.
         view_average: what is averaged over a video's views: `probabilities`, or `logits`, with the softmax or sigmoid
             afterwards.
         views_at_once: maximum number of views in one forward pass of a test, which bounds memory; None computes all
@@ -53,6 +56,8 @@ class VideoClassifier(VideoNetwork):
         ValueError: an argument is out of range, or `class_names` and `num_classes` are both missing or contradict.
     """
 
+    labels_frames: bool = False
+    is_causal: bool = False
     view_average: Literal["probabilities", "logits"] = "probabilities"
     views_at_once: int | None = None
 
@@ -95,15 +100,25 @@ class VideoClassifier(VideoNetwork):
         self.val_loss = MeanMetric()
         self._latest: tuple[Tensor, Tensor] | None = None  # logits and labels of the training step
 
+    def label_frames(self, is_causal: bool) -> None:
+        """Declares, in the constructor of a subclass, that the last stage returns logits of each frame, (N, T, K).
+
+        The network then learns and is validated frame by frame where labels have times; elsewhere each frame learns the
+        label of its video, and the scores of a video are the mean over its frames.
+        """
+        self.labels_frames, self.is_causal = True, is_causal
+        if self.task == "single_label":
+            self.val_metrics, self.test_metrics = (frame_metrics(self.num_classes, name) for name in ("val", "test"))
+
     # From clips to scores.
 
     def clip_logits(self, x: Tensor) -> Tensor:
-        """Logits of clips: normalized float (N, C, T, H, W) to (N, K)."""
+        """Logits of clips: normalized float (N, C, T, H, W) to (N, K), or of their frames, (N, T, K)."""
         logits: Tensor = self.stages(x)
         return logits
 
     def forward(self, batch: ClipBatch) -> Tensor:
-        """Logits of the clips of a batch: (N, K)."""
+        """Logits of the clips of a batch: (N, K), or of their frames, (N, T, K)."""
         return self.clip_logits(self.normalize(batch))
 
     def video_scores(self, batch: ClipBatch) -> Tensor:
@@ -121,18 +136,22 @@ class VideoClassifier(VideoNetwork):
         scores = self._view_logits(batch)
         if self.view_average == "probabilities":
             scores = self.probabilities(scores)
-        return average_views(batch, scores)
+        return average_views(batch, scores.mean(dim=1) if self.labels_frames else scores)
+
+    def frame_scores(self, batch: ClipBatch) -> Tensor:
+        """Class probabilities of the frames of each view, float32 (N, T, K), of a network that `labels_frames`."""
+        return self.probabilities(self._view_logits(batch))
 
     def scores_of(self, means: Tensor) -> Tensor:
         """Class probabilities, float32 (B, K), from `view_means`."""
         return self.probabilities(means) if self.view_average == "logits" else means
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities of logits, (N, K): their softmax, or with several labels a video their sigmoid."""
-        return logits.sigmoid() if self.task == "multi_label" else logits.softmax(dim=1)
+        """Class probabilities of logits, (..., K): their softmax, or with several labels a video their sigmoid."""
+        return logits.sigmoid() if self.task == "multi_label" else logits.softmax(dim=-1)
 
     def _view_logits(self, batch: ClipBatch) -> Tensor:
-        """Logits of all views: float32 (N, K), computed at most `views_at_once` views at a time."""
+        """Logits of all views: float32 (N, K) or (N, T, K), computed at most `views_at_once` views at a time."""
         pieces = torch.split(batch.clips, self.views_at_once or max(1, len(batch.clips)))
         return torch.cat([self(batch._replace(clips=piece)).float() for piece in pieces])
 
@@ -142,16 +161,19 @@ class VideoClassifier(VideoNetwork):
         """Computes the class weights from the training split, unless its frequencies were given.
 
         Raises:
-            ValueError: videos have no label, as of official test lists; `class_weights` is `balanced`, and the
-                frequencies of the classes are not known.
+            ValueError: videos have no label, as of official test lists; labels have times, and the network gives none
+                to frames, or mixes clips; `class_weights` is `balanced`, and the frequencies of the classes are not
+                known.
         """
-        count_unlabelled = getattr(getattr(self.trainer, "datamodule", None), "count_unlabelled", None)
-        verb = TrainerFn(stage).value
+        data, verb = getattr(self.trainer, "datamodule", None), TrainerFn(stage).value
+        count_unlabelled = getattr(data, "count_unlabelled", None)
+        if getattr(data, "has_timelines", False) and verb != "predict":
+            refuse_labels_by_time(type(self).__name__, self.labels_frames, self.mixing)
         count = 0 if count_unlabelled is None or verb == "predict" else count_unlabelled(verb)
         if count:
             raise ValueError(f"{verb}: {count} videos of its splits have no label; choose other splits")
         if stage == TrainerFn.FITTING and self.class_weights == "balanced" and self.loss.weights is None:
-            frequencies = getattr(getattr(self.trainer, "datamodule", None), "class_frequencies", None)
+            frequencies = getattr(data, "class_frequencies", None)
             if frequencies is None:
                 raise ValueError(
                     "class_weights='balanced', class_frequencies=None: give the fraction of the training videos in "
@@ -173,24 +195,30 @@ class VideoClassifier(VideoNetwork):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Mean loss of the clips with their videos' labels, or of mixed clips with the labels of both, by share.
 
-        Training metrics compare a mixed clip with the labels that have the larger share in it.
+        Of a network that `labels_frames` it is the mean loss of the frames with a label. Training metrics compare a
+        mixed clip with the labels that have the larger share in it.
         """
         if batch.num_videos == 0:
             return self.zero_loss(batch, self.clip_logits)
-        x, labels = self.normalize(batch), self._labels(batch)[batch.video_index]
+        x, labels = self.normalize(batch), self._clip_labels(batch)
         targets = labels
         mix = self._draw_mix(x, batch_idx)
         if mix is not None:
             x, targets = mix.clips(x), mix.targets(labels, self.num_classes)
             labels = mix.dominant(labels)
+        if self.labels_frames and batch.frame_labels is None:
+            labels, targets = (each.repeat_interleave(x.shape[2], dim=0) for each in (labels, targets))
         loss, logits = self.loss_and_logits(x, targets)
         self._latest = logits.detach(), labels
-        self.log_loss(loss, len(labels))
+        self.log_loss(loss, len(x))
         return loss
 
     def loss_and_logits(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss of normalized clips, float (N, C, T, H, W), and their logits, (N, K)."""
+        """Mean loss of normalized clips, float (N, C, T, H, W), or of their frames, and the logits of these, (M, K)."""
         logits = self.clip_logits(x)
+        if self.labels_frames:
+            logits = logits.flatten(0, 1)
+            return self.loss.of_known(logits, targets), logits
         return self.loss(logits, targets), logits
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
@@ -214,11 +242,14 @@ class VideoClassifier(VideoNetwork):
         return mix._replace(partners=partners.to(x.device, non_blocking=True))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Updates the metrics of the validation split, once per video."""
+        """Updates the metrics of the validation split, once per video, or per frame with a label."""
         if batch.num_videos > 0:
-            scores, labels = self.video_scores(batch), self._labels(batch)
+            scores, labels = self._scored(batch)
             self.val_metrics.update(scores, labels)
-            self.val_loss.update(scores_loss(scores, labels, self.task), weight=batch.num_videos)
+            if self.labels_frames:
+                scores, labels = known_frames(scores, labels)
+            if len(labels):
+                self.val_loss.update(scores_loss(scores, labels, self.task), weight=len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Logs loss and metrics of the validation split."""
@@ -226,13 +257,26 @@ class VideoClassifier(VideoNetwork):
         self.log_dict(self.val_metrics, prog_bar=True)
 
     def test_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Updates the metrics of the test split, a video once."""
+        """Updates the metrics of the test split, a video or a frame of its views once."""
         if batch.num_videos > 0:
-            self.test_metrics.update(self.video_scores(batch), self._labels(batch))
+            self.test_metrics.update(*self._scored(batch))
 
     def on_test_epoch_end(self) -> None:
         """Logs the metrics of the test split."""
         self.log_dict(self.test_metrics)
+
+    def _scored(self, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+        """Scores and labels of the videos of a batch, or where labels have times, of the frames of all views."""
+        if batch.frame_labels is None or not self.labels_frames:
+            return self.video_scores(batch), self._labels(batch)
+        return self.frame_scores(batch).flatten(0, 1), self._clip_labels(batch)
+
+    def _clip_labels(self, batch: ClipBatch) -> Tensor:
+        """The labels of the clips, (N,) or (N, K), or where they have times, of all frames, (N T,) or (N T, K)."""
+        labels = self._labels(batch)
+        if batch.frame_labels is None or not self.labels_frames:
+            return labels[batch.video_index]
+        return batch.frame_labels.flatten(0, 1)
 
     def _labels(self, batch: ClipBatch) -> Tensor:
         """The labels of a batch; raises ValueError if they are not those of the network's task."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from lightning_modules.tasks.average_precision import mean_average_precision
+from lightning_modules.tasks.label_task import one_hot
 
 
 class ClassHits(Metric):
@@ -14,7 +15,8 @@ class ClassHits(Metric):
 
     Among equal scores the first class wins; a score that is NaN is above all others. States are sums, so that the
     result is exact if ranks have different numbers of videos. Metrics with equal arguments have equal states, so that a
-    `MetricCollection` updates one of them for all. Nothing waits for the device.
+    `MetricCollection` updates one of them for all. Nothing waits for the device. Labels of -1 do not count: those of
+    frames without a label, where frames are counted in the place of videos.
 
     Args:
         num_classes: K.
@@ -36,12 +38,13 @@ class ClassHits(Metric):
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
         """Updates the state with a batch: scores or logits float (B, K), labels int64 (B,)."""
+        known, labels = labels >= 0, labels.clamp(min=0)
         own, classes = scores.gather(1, labels[:, None]), torch.arange(scores.shape[1], device=scores.device)
         is_better = (scores <= own).logical_not_() | ((scores == own) & (classes < labels[:, None]))
         rank = is_better.sum(dim=1)
-        self.hits.index_add_(0, labels, (rank == 0).long())
-        self.near_hits += (rank < self.top_k).sum()
-        self.total.index_add_(0, labels, torch.ones_like(labels))
+        self.hits.index_add_(0, labels, ((rank == 0) & known).long())
+        self.near_hits += ((rank < self.top_k) & known).sum()
+        self.total.index_add_(0, labels, known.long())
 
 
 class TopOneAccuracy(ClassHits):
@@ -95,15 +98,15 @@ class MeanAveragePrecision(Metric):
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Updates the state with a batch: scores float (B, K), labels (B, K), 1 or 0."""
+        """Updates the state with a batch: scores float (B, K), labels (B, K), 1 or 0; rows of -1 do not count."""
         self.scores.append(scores.float())
-        self.labels.append(labels.to(torch.uint8))
+        self.labels.append(labels.to(torch.int8))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gathers the states of all ranks; a rank without videos takes part with tensors of the same type."""
         if not self.scores:
             self.scores = [torch.empty((0, self.num_classes), device=self.device)]
-            self.labels = [torch.empty((0, self.num_classes), dtype=torch.uint8, device=self.device)]
+            self.labels = [torch.empty((0, self.num_classes), dtype=torch.int8, device=self.device)]
         super().sync(*args, **kwargs)
 
     def compute(self) -> Tensor:
@@ -111,7 +114,18 @@ class MeanAveragePrecision(Metric):
         if not len(self.scores):
             return torch.zeros((), device=self.device)
         scores, labels = _joined(self.scores), _joined(self.labels)
+        known = (labels >= 0).all(dim=1)
+        scores, labels = scores[known], labels[known]
         return mean_average_precision(scores, labels).float()
+
+
+class FrameAveragePrecision(MeanAveragePrecision):
+    """Mean average precision of frames with one class each, in [0, 1]: of the ranking of all frames by each class."""
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:
+        """Updates the state with frames: scores float (M, K), labels int64 (M,), -1 for frames that do not count."""
+        rows = one_hot(labels.clamp(min=0), self.num_classes).to(torch.int8)
+        super().update(scores, torch.where(labels[:, None] >= 0, rows, -1))
 
 
 def _joined(state: list[Tensor] | Tensor) -> Tensor:
@@ -167,3 +181,12 @@ def classification_metrics(num_classes: int, prefix: str) -> MetricCollection:
         "mean_class_accuracy": MeanClassAccuracy(num_classes),
     }
     return MetricCollection(metrics, prefix=f"{prefix}/", compute_groups=[list(metrics)])
+
+
+def frame_metrics(num_classes: int, prefix: str) -> MetricCollection:
+    """`classification_metrics` of frames, (M, K) and (M,), and their mean_average_precision."""
+    collection = classification_metrics(num_classes, prefix)
+    accuracies: dict[str, Metric | MetricCollection] = dict(collection.items(keep_base=True, copy_state=False))
+    average_precision = {"mean_average_precision": FrameAveragePrecision(num_classes)}
+    groups = [list(accuracies), list(average_precision)]
+    return MetricCollection(accuracies | average_precision, prefix=f"{prefix}/", compute_groups=groups)

@@ -13,25 +13,18 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from datamodules.sampling.clip_sampling import ClipSampler
 from datamodules.video.decoding import describe_decoder
 from lightning_modules import VideoClassifier
 from pipeline.classify.class_choice import ClassChoice
 from pipeline.classify.linear_head import LinearHead
 from pipeline.classify.video_input import Preprocessing
-from pipeline.classify.video_scores import VideoScorer
+from pipeline.classify.window_scores import WindowScorer
 from pipeline.cli.terminal import print_text
 from pipeline.live_streams.live_options import LiveOptions
 from pipeline.live_streams.mailbox import Closed, Delivery, Mailbox, StreamEvent
 from pipeline.live_streams.smoothing import ExponentialMean
 from pipeline.live_streams.stream_reader import StreamReader, WindowShape
 from pipeline.live_streams.stream_source import StreamSource
-from pipeline.live_streams.windows import Window
 
 _POLL_S = 0.5
 _HANG_S = 60.0  # beyond the timeout: looking up a name may take as long
@@ -64,7 +57,7 @@ def classify_live(
     source = StreamSource(address, options.timeout, stopping.is_set)
     mailbox = Mailbox(options.wait or source.kind == "file", stopping.is_set)
     reader = StreamReader(source, options, shape, preprocessing.transform, mailbox, stopping)
-    printer = _Printer(WindowScorer(model, preprocessing), choice, options.half_life)
+    printer = _Printer(WindowScorer(model, preprocessing, options.stride), choice, options.half_life)
     began = time.monotonic()
     with _stop_signals(stopping):
         reader.start()
@@ -129,34 +122,6 @@ def window_shape(preprocessing: Preprocessing, options: LiveOptions) -> WindowSh
     return shape
 
 
-class WindowScorer:
-    """Scores windows as `classify` scores videos of their frames.
-
-    Args:
-        model: the network, or a linear classifier on a network.
-        preprocessing: its preprocessing.
-    """
-
-    def __init__(self, model: VideoClassifier | LinearHead, preprocessing: Preprocessing) -> None:
-        self._score = VideoScorer(model)
-        sampler, interval = preprocessing.sampler, preprocessing.shape.frame_interval
-        shape = replace(sampler.shape, frame_interval=1, fps=None)  # the frames of a window are those to take
-        step = sampler.step if preprocessing.shape.fps is not None else max(1, sampler.step // interval)
-        self._sampler: ClipSampler = replace(sampler, shape=shape, step=step)
-
-    def clips(self, frames: list[Tensor]) -> Tensor:
-        """The clips of a window's frames, each uint8 (H, W, C): uint8 (N, T, H, W, C)."""
-        numbers = self._sampler(len(frames), 1.0, np.random.default_rng(0))
-        if (numbers == numbers[0]).all():
-            numbers = numbers[:1]  # a window of one clip
-        return torch.stack([torch.stack([frames[number] for number in clip]) for clip in numbers.tolist()])
-
-    def __call__(self, window: Window) -> NDArray[np.float32]:
-        """The probabilities of a window: float32 (K,)."""
-        scores: NDArray[np.float32] = self._score([self.clips(window.frames)])[0]
-        return scores
-
-
 class _Printer:
     """Prints windows and events.
 
@@ -182,7 +147,7 @@ class _Printer:
         smoothed = self._mean.add(scores, window.end_s)
         line: dict[str, Any] = {
             "time": _utc(window.arrived),
-            "start": round(window.start_s, 3),
+            "start": round(self._score.start_s(window), 3),
             "end": round(window.end_s, 3),
         }
         line |= self._choice.describe(scores) | {"smoothed": self._choice.describe(smoothed)["top"]}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules.optical_flow.frame_source import FrameSource, num_clip_frames, rgb_source
-from datamodules.sampling.clip_sampling import clips_by_second
-from datamodules.video.decoding import TOO_LARGE, DecodeError, probe, read_frame_times
+from datamodules.sampling.clip_sampling import Seconds, clips_by_second
+from datamodules.video.decoding import TOO_LARGE, DecodeError, VideoInfo, probe, read_frame_times
+from pipeline.classify.frame_timeline import plan_frames
 from pipeline.classify.video_input import Preprocessing, VideoClips
+from pipeline.classify.video_scores import VideoScorer
 
 MAX_HOURS = 48  # longest timeline; it has an entry a second, so a frame of a time-lapse would fill thousands
 _CLIPS_PER_BATCH = 16  # number of clips, one a second, that go through the network together
@@ -44,6 +46,15 @@ def plan_seconds(preprocessing: Preprocessing, source: FrameSource) -> SecondCli
     Raises:
         DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
     """
+    info, times = _read_times(source)
+    numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
+    numbers = np.minimum(numbers, num_clip_frames(info.num_frames, preprocessing.stream) - 1)
+    distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
+    return SecondClips(VideoClips(source, distinct, preprocessing), inverse.reshape(-1), info.num_frames / info.fps)
+
+
+def _read_times(source: FrameSource) -> tuple[VideoInfo, Seconds | None]:
+    """The properties of a video, and when its frames are shown, None if evenly spaced; at most 48 hours."""
     video = rgb_source(source)
     assert video is not None, "`Preprocessing.open_frames` reads the video beside its flow"
     info = probe(video)
@@ -54,10 +65,7 @@ def plan_seconds(preprocessing: Preprocessing, source: FrameSource) -> SecondCli
             "timeline: leave --timeline and --annotate out",
             TOO_LARGE,
         )
-    numbers = clips_by_second(preprocessing.shape, info.num_frames, info.fps, times)
-    numbers = np.minimum(numbers, num_clip_frames(info.num_frames, preprocessing.stream) - 1)
-    distinct, inverse = np.unique(numbers, axis=0, return_inverse=True)  # a frame may be shown for many seconds
-    return SecondClips(VideoClips(source, distinct, preprocessing), inverse.reshape(-1), info.num_frames / info.fps)
+    return info, times
 
 
 def score_seconds(
@@ -66,7 +74,7 @@ def score_seconds(
     score: ScoreVideos,
     progress: Callable[[int], AbstractContextManager[Callable[[], None]]] = lambda total: nullcontext(lambda: None),
 ) -> tuple[NDArray[np.float32], float]:
-    """Scores a clip around each second, in one pass over the video.
+    """Scores each second, in one pass over the video: a clip around it, or its frames by a network that labels them.
 
     Args:
         preprocessing: the preprocessing of the network; clips have the length of its training.
@@ -80,6 +88,13 @@ def score_seconds(
     Raises:
         DecodeError: the source is no video that can be decoded, or is longer than 48 hours.
     """
+    if isinstance(score, VideoScorer) and score.labels_frames:
+        info, times = _read_times(source)
+        frames = plan_frames(preprocessing, source, info, times, score.is_causal)
+        with progress(len(frames.clips.frame_numbers)) as count:
+            batches = second_batches(frames.clips.decode(count))
+            means = frames.means(chain.from_iterable(map(score.frames, batches)))
+        return means, info.num_frames / info.fps
     plan = plan_seconds(preprocessing, source)
     with progress(len(plan.clips.frame_numbers)) as count:
         scores = [score(batch) for batch in second_batches(plan.clips.decode(count))]

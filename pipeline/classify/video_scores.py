@@ -39,6 +39,23 @@ class VideoScorer:
             return self._score_batch(videos)
         return np.concatenate([self._score_batch([clips]) for clips in videos])
 
+    @property
+    def labels_frames(self) -> bool:
+        """Whether the network labels each frame, see `frames`."""
+        return isinstance(self._model, VideoClassifier) and self._model.labels_frames
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether the labels of a frame depend on no later one."""
+        return isinstance(self._model, VideoClassifier) and self._model.is_causal
+
+    def frames(self, clips: Sequence[Tensor]) -> NDArray[np.float32]:
+        """Scores of the frames of N clips, each uint8 (1, T, H, W, C): float32 (N, T, K)."""
+        assert isinstance(self._model, VideoClassifier), "a linear classifier labels videos"
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self._model.frame_scores(self._batch(clips)).float().cpu().numpy()
+        return scores
+
     def score_pieces(self, pieces: Iterable[Tensor]) -> NDArray[np.float32]:
         """Scores one video whose clips are given in pieces, each uint8 (N, T, H, W, C): float32 (K,).
 

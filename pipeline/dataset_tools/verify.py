@@ -25,6 +25,7 @@ from pipeline.dataset_tools.verify_checks import (
     check_files,
     check_members,
     check_table,
+    named_timeline,
     reindex_fix,
     rows_by_shard,
 )
@@ -209,6 +210,7 @@ def _differences(row: dict[str, Any], described: ShardRow, manifest: Manifest) -
         "fold_splits": tuple(row["fold_splits"]),
         "frame_hashes": tuple(row["frame_hashes"]),
         "captions": tuple(row.get("captions") or ()),
+        "timeline": named_timeline(row.get("timeline"), manifest.classes),
     }
     return [name for name, value in indexed.items() if name in values and values[name] != value]
 

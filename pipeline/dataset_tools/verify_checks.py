@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from datamodules.annotations.records import Timeline
 from datamodules.dataset.foreign_tar import key_prefix_of_shard
-from datamodules.dataset.index_table import identity_of, labels_by_row
+from datamodules.dataset.index_table import TIMELINE, identifying_labels, identity_of, labels_by_row
 from datamodules.dataset.manifest import MANIFEST_NAME, Manifest
 from datamodules.dataset.tar_members import is_sample_flow, is_sample_video, is_video_header, iterate_members
 from datamodules.storage.errors import ShardFormatError
@@ -132,10 +133,29 @@ def check_table(root: Path, manifest: Manifest, table: pa.Table) -> list[Dataset
                         what = f"videos of {name!r} in split {split} of fold {fold}"
                         expect_equal(what, counted[split, name], counts.classes.get(name, 0))
         contents = table.column("content_sha256").to_pylist()
+        identified = [
+            identifying_labels(of_row, timeline)
+            for of_row, timeline in zip(names, _timelines(table, manifest.classes), strict=True)
+        ]
         expect_equal(
-            "as identity", identity_of(zip(keys, splits, folds, names, contents, strict=True)), manifest.identity
+            "as identity", identity_of(zip(keys, splits, folds, identified, contents, strict=True)), manifest.identity
         )
     return defects
+
+
+def _timelines(table: pa.Table, classes: list[str]) -> list[Timeline | None]:
+    """The labels by time of each video, by class name; None in a dataset without."""
+    if TIMELINE.name not in table.schema.names:
+        return [None] * table.num_rows
+    return [named_timeline(parts, classes) for parts in table.column(TIMELINE.name).to_pylist()]
+
+
+def named_timeline(parts: list[dict[str, Any]] | None, classes: list[str]) -> Timeline | None:
+    """The labels by time in a row of the index, with the names of their classes; None where there are none."""
+    if parts is None:
+        return None
+    names = dict(enumerate(classes))
+    return tuple((names.get(part["label"], str(part["label"])), part["start"], part["end"]) for part in parts)
 
 
 def _bad_ranges(manifest: Manifest, shards: list[str], offsets: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_]:

@@ -87,6 +87,11 @@ def export(options: ExportOptions) -> None:
     reference, trained, preprocessing = _open(options)
     if preprocessing.stream != "rgb":
         raise ValueError(f"checkpoint {trained.name!r}: takes optical flow, and programs are exported for RGB alone")
+    if isinstance(reference, VideoClassifier) and reference.labels_frames:
+        raise ValueError(
+            f"checkpoint {trained.name!r}: labels every frame, and programs give one label a clip; export a network of "
+            "readout=mean or readout=last"
+        )
     frames, size = preprocessing.shape.num_frames, preprocessing.transform.crop_size
     videos = options.videos or trained_on(trained)
     clips = read_clips(videos, preprocessing) if videos else draw_clips(frames, size)

@@ -202,6 +202,11 @@ def open_data(
     if fold is None and data.index.folds and trained.has_splits_of(data.index):
         data.options = replace(data.options, fold=trained.dataset["fold"])
     if same_classes:
+        if data.has_timelines:
+            raise ValueError(
+                f"data={str(root)!r}: its labels have times; score the list of segments that it was packed from, with "
+                "`evaluate --timeline --annotations LIST`"
+            )
         if not data.class_names:
             raise ValueError(
                 f"data={str(root)!r}: its videos have no labels, and scores are evaluated against labels; pack a list "

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +9,8 @@ from datamodules.annotations.list_format import ListOptions
 from datamodules.annotations.list_text import AnnotationError
 from datamodules.annotations.records import Annotations, VideoRecord
 from datamodules.annotations.skipped_files import join_first_names
-from datamodules.list_formats.formats import FORMATS, detect_format
-from datamodules.list_formats.read_annotations import read_annotations
-from datamodules.video.decoding import probe, read_frame_times
+from datamodules.list_formats.read_annotations import read_segments
+from datamodules.timed_lists.timelines import join_segments, timeline_in_seconds, timeline_labels
 from pipeline.localization.timeline_options import TimelineOptions
 
 
@@ -51,9 +49,7 @@ def read_labelled_videos(options: TimelineOptions, split: str, class_names: Sequ
             f"annotations: the network does not know {join_first_names(unknown)}, but {join_first_names(class_names)}; "
             "name the class without action with --background"
         )
-    videos: dict[str, list[VideoRecord]] = {}
-    for record in records:
-        videos.setdefault(record.path, []).append(record)
+    videos = join_segments(records)
     missing = [path for path in videos if not os.path.isfile(path)]  # noqa: PTH113
     if missing:
         named = join_first_names(missing)
@@ -67,15 +63,12 @@ def read_labelled_videos(options: TimelineOptions, split: str, class_names: Sequ
 def _read_list(options: TimelineOptions, split: str) -> Annotations:
     """The list with every labelled segment by itself; a list without splits is all of the split."""
     lists = [Path(path) for path in options.annotations or ()]
-    form = detect_format(lists[0]) if options.format == "auto" else FORMATS[options.format]
     how = ListOptions(label_field=options.label_field, annotation_fps=options.annotation_fps)
-    if "trimmed" in form.options:
-        how = replace(how, trimmed=True)
     try:
-        listed = read_annotations(options.format, lists, options.videos, options=how)
+        listed = read_segments(options.format, lists, options.videos, None, None, how)
     except AnnotationError as error:
         try:
-            listed = read_annotations(options.format, lists, options.videos, split, options=how)
+            listed = read_segments(options.format, lists, options.videos, split, None, how)
         except AnnotationError:
             raise error from None
     splits = {record.split for record in listed.records}
@@ -88,24 +81,6 @@ def _read_list(options: TimelineOptions, split: str) -> Annotations:
 def _segments(
     path: str, records: Sequence[VideoRecord], known: dict[str, int], background: str | None
 ) -> list[tuple[int, float, float]]:
-    """The segments of a video in seconds; frame numbers are converted by the times of its frames."""
-    has_frames = any(record.start_frame is not None or record.end_frame is not None for record in records)
-    info = probe(path) if has_frames else None
-    times = read_frame_times(path) if info is not None and info.variable_rate else None
-
-    def seconds(number: int) -> float:
-        assert info is not None
-        return number / info.fps if times is None or number >= len(times) else float(times[number])
-
-    return [
-        (
-            known[name],
-            (record.time_start or 0.0) if record.start_frame is None else seconds(record.start_frame),
-            (float("inf") if record.time_end is None else record.time_end)
-            if record.end_frame is None
-            else seconds(record.end_frame),
-        )
-        for record in records
-        for name in record.class_names
-        if name != background
-    ]
+    """The segments of a video in seconds, by class number, without those of the background."""
+    labels = [label for label in timeline_labels(records) if label.label != background]
+    return [(known[name], start, end) for name, start, end in timeline_in_seconds(path, labels)]

@@ -50,8 +50,11 @@ def name_classes(
 
 
 def _rename(description: VideoDescription, renamed: Mapping[str, str]) -> VideoDescription:
+    timeline = description.timeline
     return description._replace(
-        label=renamed.get(description.label, ""), labels=tuple(renamed[label] for label in description.labels)
+        label=renamed.get(description.label, ""),
+        labels=tuple(renamed[label] for label in description.labels),
+        timeline=None if timeline is None else tuple((renamed[label], start, end) for label, start, end in timeline),
     )
 
 

@@ -143,6 +143,11 @@ class PackOptions(  # the last base's fields come first
         classes: text file of class names, one a line, in the order of the labels; default: the order of the official
             list, or by value where all are numbers, or alphabetical. For mmaction this is the label map; without one,
             the folders are the classes.
+        timelines: store whole files with the segments of the list as labels by time, for networks that label every
+            frame, instead of a video a segment; where segments of different classes overlap, frames have several
+            labels.
+        background: with `timelines`, the class of frames in no segment, where a frame has one class; null: they have no
+            label, and do not count.
         strict: make no dataset if the split guard finds a group, the same bytes, or nearly the same content on both
             sides of a split; in any case findings are warned of and listed in out/split_guard.csv.
         processes: number of processes of this machine that decode and encode; default: one for each processor.
@@ -154,6 +159,8 @@ class PackOptions(  # the last base's fields come first
     format: AnnotationFormat = "auto"
     name: str | None = None
     classes: Path | None = None
+    timelines: bool = False
+    background: str | None = "background"
     strict: bool = False
     processes: int | None = None
 
@@ -161,6 +168,10 @@ class PackOptions(  # the last base's fields come first
         """Refuses a run without a process."""
         if self.processes is not None and self.processes < 1:
             raise PackError(f"processes={self.processes}: must be at least 1")
+        if self.background == "":
+            raise PackError("background='': give a class name, or null for frames without a label")
+        if not self.timelines and self.background != PackOptions.background:
+            raise PackError(f"background={self.background}: is for --timelines; add it, or leave this out")
 
     @classmethod
     def help_appendix(cls, arguments: Sequence[str]) -> str:

@@ -19,11 +19,12 @@ from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.dataset_index import Manifest, dataset_identity, write_dataset
 from datamodules.dataset.quarantine import QUARANTINE_NAME, read_quarantine, write_quarantine
 from datamodules.encoding.transcoding import EncodeProfile
-from datamodules.list_formats.read_annotations import read_annotations
+from datamodules.list_formats.read_annotations import read_annotations, read_segments
 from datamodules.splits.divided_videos import DividedVideos
 from datamodules.splits.division_options import Division
 from datamodules.splits.split_file import PACKED
 from datamodules.storage.atomic_write import remove_partial_files
+from datamodules.timed_lists.timelines import join_timelines
 from datamodules.video.image_folder import is_image_folder
 from pipeline.packing.class_order import order_classes
 from pipeline.packing.division import (
@@ -102,17 +103,19 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
     """
     profiles, division = options.profiles(), options.division(options.seed)
     split = options.split if division is None else FOLDED_SPLIT
-    annotations = read_annotations(options.format, options.annotations, options.videos, split, options.classes, options)
+    videos_folder = Path(os.path.normpath(options.videos or _default_videos_folder(options.annotations)))
+    annotations = _read_lists(options, split, videos_folder)
     if options.copy:
         refuse_copies(annotations.records)
     labels = (label for record in annotations.records for label in record.class_names)
     class_names = order_classes(labels, annotations.classes, options.classes)
+    background = options.background if options.timelines and annotations.task == "single_label" else None
+    if background is not None and background not in class_names:
+        class_names.append(background)
     name, out = _dataset_name(options.out, options.name), options.out
     settings = PackSettings(
         out,
-        Path(
-            os.path.normpath(options.videos or _default_videos_folder(options.annotations))
-        ),  # normalized as the videos' paths
+        videos_folder,  # normalized as the videos' paths
         profiles[0] if profiles else None,
         options.min_frames,
         options.timeout,
@@ -120,6 +123,7 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
         tuple(profiles[1:]),
         annotations.task,
         options.flow_method if options.flow else None,
+        background,
     )
     if options.group_by is not None:
         if annotations.has_groups:
@@ -157,6 +161,12 @@ def prepare_shards(options: PackOptions) -> Iterator[PackRun]:
             annotations.refused,
             division,
         )
+
+
+def _read_lists(options: PackOptions, split: str | None, videos_folder: Path) -> Annotations:
+    """The videos of the lists: files, segments of files, or with `timelines` files with labels by time."""
+    source = (options.format, options.annotations, options.videos, split, options.classes, options)
+    return join_timelines(read_segments(*source), videos_folder) if options.timelines else read_annotations(*source)
 
 
 def refuse_copies(records: Sequence[VideoRecord]) -> None:
@@ -274,6 +284,7 @@ def _recorded_options(
         **{field.name: getattr(pack_options, field.name) for field in fields(ShardOptions)},
         **settings.versions,
         "task": settings.task,
+        **({"timelines": True, "background": settings.background} if pack_options.timelines else {}),
         "classes": plain_digest(list(classes)),
         "annotations": plain_digest(described_records(annotations.records, settings)),
         LIST_OPTIONS: {name: getattr(pack_options, name) for name in _LIST_OPTIONS},

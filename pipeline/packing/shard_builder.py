@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.annotations.records import VideoRecord
+from datamodules.annotations.records import Timeline, VideoRecord
 from datamodules.annotations.refusals import CRASH, ERROR, HANG, Refusal
 from datamodules.annotations.segments import Segment
 from datamodules.annotations.video_files import check_video_file
@@ -33,6 +33,7 @@ from datamodules.video.image_folder import is_image_folder
 from pipeline.packing.shard_plan import PackSettings, ShardPart, part_fingerprint, source_name
 from pipeline.packing.size_estimates import file_size
 from pipeline.packing.source_notes import Notes, add_notes, notes_as_json, notes_from_json, video_notes
+from pipeline.packing.stored_timeline import stored_timeline
 from pipeline.processes.killable_process import KillableProcess, ProcessDied, ProcessHung, ProcessUnavailable
 
 PARTS_FOLDER = ".parts"
@@ -149,12 +150,14 @@ def _make_shards(
                 refused.append(result)
                 report(PackProgress(1, 1, 0))
                 continue
-            for writer, video in zip(writers, result, strict=True):
-                writer.write(record.key, video.data, _describe(record, part.split, video, settings), video.flow)
-            notes.append(video_notes(record.key, result[0].notes))
-            source_size = round(file_size(record.path) * result[0].source_share)
+            videos, timeline = result
+            for writer, video in zip(writers, videos, strict=True):
+                description = _describe(record, part.split, video, settings)._replace(timeline=timeline)
+                writer.write(record.key, video.data, description, video.flow)
+            notes.append(video_notes(record.key, videos[0].notes))
+            source_size = round(file_size(record.path) * videos[0].source_share)
             num_stored, source_bytes = num_stored + 1, source_bytes + source_size
-            report(PackProgress(1, 0, source_size, stored_bytes=tuple(len(one.data) + len(one.flow) for one in result)))
+            report(PackProgress(1, 0, source_size, stored_bytes=tuple(len(one.data) + len(one.flow) for one in videos)))
     if not num_stored:
         for path in paths:
             path.unlink()
@@ -167,11 +170,14 @@ def _make_shards(
 
 def _encode_video(
     record: VideoRecord, settings: PackSettings, process: KillableProcess
-) -> list[EncodedVideo] | Refusal:
-    """Encodes the video in every rendition; returns a refusal where it is to be in none."""
+) -> tuple[list[EncodedVideo], Timeline | None] | Refusal:
+    """Encodes the video in every rendition, with its labels by time; returns a refusal where it is to be in none."""
     source = source_name(record, settings)
     try:
         videos = _call_encoder(record, settings, process)
+        timeline = stored_timeline(
+            record, videos[0].info.duration_s, settings.background, partial(process.call, timeout=settings.timeout)
+        )
     except DecodeError as error:
         return Refusal(source, record.key, error.reason, one_line(str(error)))
     except ProcessHung as error:
@@ -187,7 +193,7 @@ def _encode_video(
     num_frames = videos[0].info.num_frames
     if num_frames < settings.min_frames:
         return Refusal(source, record.key, TOO_SHORT, f"{num_frames} frames, min_frames is {settings.min_frames}")
-    return videos
+    return videos, timeline
 
 
 def _call_encoder(record: VideoRecord, settings: PackSettings, process: KillableProcess) -> list[EncodedVideo]:

@@ -35,6 +35,7 @@ class PackSettings:
         smaller: The encoding profiles of the smaller renditions, from larger to smaller.
         task: What the labels of the dataset are.
         flow: How the optical flow of the videos is estimated, which is stored beside them; None: no flow.
+        background: Class of the time without a label, in a dataset of labels by time; None leaves it without.
     """
 
     root: Path
@@ -46,6 +47,7 @@ class PackSettings:
     smaller: tuple[EncodeProfile, ...] = ()
     task: Task = "single_label"
     flow: FlowMethod | None = None
+    background: str | None = None
 
     @property
     def versions(self) -> dict[str, str]:
@@ -156,7 +158,7 @@ def part_fingerprint(part: ShardPart, settings: PackSettings) -> str:
     """Digest of everything that determines a shard: its records, the encoding settings and the library versions."""
     records = described_records(part.records, settings)
     content = [part.shard, part.split, records, settings.encode, settings.versions, HASH_VERSION]
-    return plain_digest(content + settings.smaller_encodes)
+    return plain_digest([*content, *settings.smaller_encodes, settings.background])
 
 
 def described_records(records: Sequence[VideoRecord], settings: PackSettings) -> list[dict[str, Any]]:
