@@ -12,7 +12,7 @@ from datamodules.storage.local_files import file_sha256
 from datamodules.transforms.clip_transforms import EvalTransform
 from datamodules.video.decoding import resolve_decoder
 from lightning_modules import VideoNetwork
-from pipeline.classify.video_input import Preprocessing
+from pipeline.classify.video_input import Preprocessing, with_stream
 from pipeline.features.layer_features import FeatureExport, Pooling
 from pipeline.inference.trained_checkpoint import TrainedCheckpoint
 from pipeline.linear.classifiers import LinearClassifier
@@ -73,6 +73,7 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
 
     Raises:
         FileNotFoundError: there is no such file.
+        FlowUnavailableError: the network takes optical flow, and OpenCV does not import, or lacks the method.
         ValueError: the file has no weights that `linear` wrote, or they were fitted to features of another checkpoint.
     """
     classifier, metadata = LinearClassifier.load(weights)
@@ -84,7 +85,7 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
         )
     head = LinearHead(trained.model, classifier, metadata)
     head.sha256 = file_sha256(weights)
-    return head, preprocessing_of_features(metadata, decoder)
+    return head, with_stream(preprocessing_of_features(metadata, decoder), trained)
 
 
 def preprocessing_of_features(metadata: dict[str, Any], decoder: str) -> Preprocessing:

@@ -114,11 +114,20 @@ def preprocessing_of(
     shape = ClipShape(*sizes, clips.get("segments", False))
     sampled = replace(shape, num_frames=1) if whole_video else shape
     sampler = ClipSampler(sampled, "whole" if whole_video else "uniform", num_clips, max_frames=_MAX_FRAMES_PER_PIECE)
-    transform, stream = EvalTransform(clips["crop_size"], clips["resize"]), clips.get("stream", "rgb")
-    method, short_side = flow_method_of(trained.dataset.get("flow")), trained.dataset.get("rendition")
+    transform = EvalTransform(clips["crop_size"], clips["resize"])
+    return with_stream(Preprocessing(sampler, transform, resolve_decoder(decoder), shape), trained)
+
+
+def with_stream(preprocessing: Preprocessing, trained: TrainedCheckpoint) -> Preprocessing:
+    """A preprocessing for the stream of a checkpoint, with the optical flow of its training where it takes that.
+
+    Raises:
+        FlowUnavailableError: it takes optical flow, and OpenCV does not import, or lacks the method.
+    """
+    stream, method = trained.clips.get("stream", "rgb"), flow_method_of(trained.dataset.get("flow"))
     if stream != "rgb":
         flow_method_version(method)
-    return Preprocessing(sampler, transform, resolve_decoder(decoder), shape, stream, method, short_side)
+    return preprocessing._replace(stream=stream, flow_method=method, short_side=trained.dataset.get("rendition"))
 
 
 class VideoClips(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import torch
 
+from datamodules.batch import STREAM_CHANNELS
 from datamodules.storage.atomic_write import write_folder_atomically
 from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.tasks.saved_network import plain_data
@@ -85,8 +86,6 @@ def export(options: ExportOptions) -> None:
     for package in _LIBRARIES[options.format][1:]:
         import_onnx(package, f"format={options.format!r}")
     reference, trained, preprocessing = _open(options)
-    if preprocessing.stream != "rgb":
-        raise ValueError(f"checkpoint {trained.name!r}: takes optical flow, and programs are exported for RGB alone")
     if isinstance(reference, VideoClassifier) and reference.labels_frames:
         raise ValueError(
             f"checkpoint {trained.name!r}: labels every frame, and programs give one label a clip; export a network of "
@@ -94,10 +93,12 @@ def export(options: ExportOptions) -> None:
         )
     frames, size = preprocessing.shape.num_frames, preprocessing.transform.crop_size
     videos = options.videos or trained_on(trained)
-    clips = read_clips(videos, preprocessing) if videos else draw_clips(frames, size)
+    clips = read_clips(videos, preprocessing) if videos else draw_clips(frames, size, preprocessing.stream)
     description = _describe(reference, trained, preprocessing, options)
     program = _program_of(reference, trained, options.precision)
-    exported = trace(program, _example(frames, size), description.variable_frames)
+    exported = trace(
+        program, _example(frames, size, STREAM_CHANNELS[preprocessing.stream]), description.variable_frames
+    )
     with write_folder_atomically(options.out) as folder:
         (write_onnx if options.format == "onnx" else write_torch)(exported, description, folder)
         states = [None if known is None else known.state() for known in trained.fingerprints]
@@ -155,10 +156,10 @@ def _program_of(
     return ClipProgram(cast(VideoClassifier, network)).eval()
 
 
-def _example(num_frames: int, crop_size: int) -> torch.Tensor:
+def _example(num_frames: int, crop_size: int, channels: int) -> torch.Tensor:
     """Clips to trace with; their number is that of no other axis, which could be taken for it."""
-    number = next(number for number in (2, 5, 7) if number not in (num_frames, crop_size))
-    return torch.zeros((number, num_frames, crop_size, crop_size, 3), dtype=torch.uint8)
+    number = next(number for number in (2, 5, 7, 11) if number not in (num_frames, crop_size, channels))
+    return torch.zeros((number, num_frames, crop_size, crop_size, channels), dtype=torch.uint8)
 
 
 def _describe(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.batch import ClipBatch
+from datamodules.batch import FLOW_ZERO_LEVEL, STREAM_CHANNELS, ClipBatch, Stream
 from datamodules.encoding.synthetic_scenes import MOTIONS, draw_scene, render_scene
 from lightning_modules import VideoClassifier
 from pipeline.classify.linear_head import LinearHead
@@ -70,14 +70,19 @@ def read_clips(videos: Sequence[str], preprocessing: Preprocessing) -> Verificat
     return VerificationClips(torch.cat(clips), f"{len(chosen)} of the videos in {names}")
 
 
-def draw_clips(num_frames: int, crop_size: int) -> VerificationClips:
-    """Draws synthetic clips of moving patches, four of them, where no videos are given."""
+def draw_clips(num_frames: int, crop_size: int, stream: Stream = "rgb") -> VerificationClips:
+    """Draws synthetic clips of moving patches, four of them, where no videos are given; of flow its zero and noise."""
     generator = np.random.default_rng(0)
     clips = [
         np.stack(list(render_scene(draw_scene(motion, generator, 1.0), num_frames, crop_size, crop_size)))
         for motion in list(MOTIONS)[:_NUM_VIDEOS]
     ]
-    return VerificationClips(torch.from_numpy(np.stack(clips)), "synthetic clips")
+    drawn = np.stack(clips)
+    if stream != "rgb":
+        levels = generator.normal(FLOW_ZERO_LEVEL, 10, (*drawn.shape[:-1], STREAM_CHANNELS["flow"]))
+        flow = levels.clip(1, 255).astype(np.uint8)
+        drawn = flow if stream == "flow" else np.concatenate([drawn, flow], axis=-1)
+    return VerificationClips(torch.from_numpy(drawn), "synthetic clips")
 
 
 def compare_with_checkpoint(

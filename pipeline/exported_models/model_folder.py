@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from datamodules.annotations.records import Task
+from datamodules.batch import STREAM_CHANNELS
 from datamodules.storage.local_files import file_sha256
 from datamodules.storage.plain_text import to_json
 
@@ -25,9 +26,9 @@ _VERSION = 1
 class ModelDescription:
     """The content of model.json: what a program takes and gives, and where it comes from.
 
-    A program has one input, `clips`: uint8 (N, T, H, W, 3), RGB, and two outputs, float32: `probabilities` (N, K) of
-    each clip, and what is averaged over the clips of a video: `logits` (N, K), or `features` (N, D) of a linear
-    classifier, which normalizes the mean.
+    A program has one input, `clips`: uint8 (N, T, H, W, C), RGB or levels of optical flow (`STREAM_CHANNELS`), and two
+    outputs, float32: `probabilities` (N, K) of each clip, and what is averaged over the clips of a video: `logits`
+    (N, K), or `features` (N, D) of a linear classifier, which normalizes the mean.
 
     Attributes:
         format: `onnx` or `torch`, a program of torch.export.
@@ -63,8 +64,8 @@ class ModelDescription:
     @property
     def input_shape(self) -> list[int | str]:
         """Shape of the input; N, and T where it is variable, as names."""
-        size = self.clips["crop_size"]
-        return ["N", "T" if self.variable_frames else self.clips["num_frames"], size, size, 3]
+        size, channels = self.clips["crop_size"], STREAM_CHANNELS[self.clips.get("stream", "rgb")]
+        return ["N", "T" if self.variable_frames else self.clips["num_frames"], size, size, channels]
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -23,7 +23,7 @@ class Program(Protocol):
         """What runs it, with version and device."""
 
     def __call__(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips uint8 (N, T, H, W, 3) to the two outputs of `ModelDescription`, float32, on the clips' device."""
+        """Clips uint8 (N, T, H, W, C) to the two outputs of `ModelDescription`, float32, on the clips' device."""
 
 
 def open_program(folder: Path, description: ModelDescription, allow: Sequence[str] = ()) -> Program:
@@ -91,7 +91,7 @@ class OnnxProgram:
         self.runtime = f"onnxruntime {runtime.__version__} {self._session.get_providers()[0]}"
 
     def __call__(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips uint8 (N, T, H, W, 3) to the two outputs, float32, on the clips' device."""
+        """Clips uint8 (N, T, H, W, C) to the two outputs, float32, on the clips' device."""
         first, second = self._session.run(self._outputs, {"clips": clips.contiguous().cpu().numpy()})
         return torch.from_numpy(first).to(clips.device), torch.from_numpy(second).to(clips.device)
 
@@ -114,7 +114,7 @@ class TorchProgram:
         self.runtime = f"torch.export of torch {torch.__version__}"
 
     def __call__(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips uint8 (N, T, H, W, 3) to the two outputs, float32, on the clips' device."""
+        """Clips uint8 (N, T, H, W, C) to the two outputs, float32, on the clips' device."""
         if clips.device not in self._modules:
             self._modules[clips.device] = self._module_on(clips.device)
         with torch.no_grad():

@@ -66,6 +66,49 @@ def test_features_of_packed_and_plain_videos(checkpoint: Path, flow_dataset: Pat
         assert np.corrcoef(of_packed.ravel(), features[1][key].ravel())[0, 1] > 0.95
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_program_of_flow_classifies_plain_files(
+    checkpoint: Path, flow_dataset: Path, tmp_path: Path, capsys: Capture, format: str
+) -> None:
+    program, video = tmp_path / "program", str(flow_dataset.parent / "videos" / "move_right5.mp4")
+    assert main(["export", "--checkpoint", str(checkpoint), "--format", format, "--out", str(program)]) == 0
+    description = json.loads((program / "model.json").read_text())
+    assert description["input"]["clips"][-1] == 2
+    allow = ["--allow", "torch.export"] if format == "torch" else []
+    results = []
+    for network in (["--checkpoint", str(checkpoint)], ["--model", str(program), *allow]):
+        capsys.readouterr()
+        assert main(["classify", video, *network, "--json", "true"]) == 0
+        results.append(json.loads(capsys.readouterr().out)["top"])
+    assert [each["class"] for each in results[0]] == [each["class"] for each in results[1]]
+    probabilities = [[each["probability"] for each in result] for result in results]
+    assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_linear_classifier_of_flow_features_classifies_plain_files(
+    checkpoint: Path, flow_dataset: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    common = ["--checkpoint", str(checkpoint), "--layer", "fc6", "--num-clips", "1", "--data", str(flow_dataset)]
+    for split in ("train", "test"):
+        assert main(["features", *common, "--split", split, "--out", str(tmp_path / f"{split}.parquet")]) == 0
+    files = ["--train", str(tmp_path / "train.parquet"), "--test", str(tmp_path / "test.parquet")]
+    assert main(["linear", *files, "--out", str(tmp_path / "linear")]) == 0
+    capsys.readouterr()
+    head = str(next((tmp_path / "linear").rglob("weights.safetensors")))
+    network = ["--checkpoint", str(checkpoint), "--linear", head, "--top", "1", "--json", "true"]
+    top: dict[str, list[str]] = {}
+    for videos in (flow_dataset.parent / "videos", flow_dataset):  # computed, and as packed
+        assert main(["classify", str(videos), *network]) == 0
+        for line in capsys.readouterr().out.splitlines():
+            result = json.loads(line)
+            top.setdefault(Path(result["video"]).stem, []).append(result["top"][0]["class"])
+    both = [names for names in top.values() if len(names) == 2]
+    assert len(both) == len(top)
+    assert sum(plain == packed for plain, packed in both) >= 0.9 * len(both)
+
+
 def test_show_draws_flow(flow_dataset: Path, tmp_path: Path) -> None:
     page = tmp_path / "clips.html"
     words = ["--model=C3D", "--data=ShardedVideoDataModule", f"--data.root={flow_dataset}", STREAM]
@@ -89,5 +132,3 @@ def test_what_does_not_go_together_is_one_sentence(
         main(["evaluate", "--checkpoint", str(checkpoint), "--data", str(motion_dataset), "--out", str(tmp_path)]) == 2
     )
     assert "has no optical flow" in capsys.readouterr().err
-    assert main(["export", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "program")]) == 2
-    assert "takes optical flow, and programs are exported for RGB alone" in capsys.readouterr().err

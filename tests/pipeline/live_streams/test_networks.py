@@ -10,8 +10,9 @@ import torch
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape
 from datamodules.transforms.clip_transforms import EvalTransform
 from pipeline.__main__ import main
-from pipeline.classify.live_stream import WindowScorer, window_shape
+from pipeline.classify.live_stream import window_shape
 from pipeline.classify.video_input import Preprocessing
+from pipeline.classify.window_scores import WindowScorer
 from pipeline.features.feature_options import FeatureOptions
 from pipeline.features.features import features
 from pipeline.inference.trained_checkpoint import open_checkpoint
