@@ -19,7 +19,7 @@ from datamodules.annotations.refusals import (
     OUTSIDE_CLASSES,
     Refusal,
 )
-from datamodules.dataset.index_table import CAPTIONS, FLOW, INDEX_SCHEMA, LABELS
+from datamodules.dataset.index_table import CAPTIONS, FLOW, INDEX_SCHEMA, LABELS, TIMELINE
 from datamodules.dataset.manifest import Manifest
 from datamodules.leakage.split_leakage import Leak
 from datamodules.video.video_container import REASONS
@@ -166,8 +166,8 @@ def rows(heading: str) -> dict[str, str]:
 
 def test_the_columns_of_the_format_are_those_of_the_code():
     types = {
-        field.name: re.sub(r"list<\w+: (\w+)>", r"list of \1", str(field.type))
-        for field in (*INDEX_SCHEMA, LABELS, CAPTIONS, *FLOW)
+        field.name: re.sub(r"list<\w+: (\w+)>", r"list of \1", re.sub(r"struct<[^>]*>", "struct", str(field.type)))
+        for field in (*INDEX_SCHEMA, LABELS, CAPTIONS, *FLOW, TIMELINE)
     }
     assert rows("index.parquet") == types
     assert set(rows("dataset.json")) == {field.name for field in fields(Manifest)}
