@@ -73,6 +73,8 @@ class TwoStream(VideoClassifier):
             )
         except TypeError as error:
             raise ValueError(f"network_args={arguments}: {network} does not take them ({error})") from None
+        if rgb.labels_frames:
+            raise ValueError(f"network_args={arguments}: fusion is of clips; leave out readout=every")
         self._stream_weights = {"rgb": rgb_weights, "flow": flow_weights}
         self._fusion = fusion
         self.adopt_normalization(
