@@ -58,7 +58,7 @@ def score_videos(
         with count_progress("evaluate", len(paths) - len(done), "videos") as count:
             for number, path in enumerate(paths):
                 if number not in done:
-                    scores, duration_s = score_seconds(preprocessing, path, scorer)
+                    scores, duration_s = score_seconds(preprocessing, preprocessing.frames_of(path), scorer)
                     folder.save(_rows_of(number, path, Timeline(scores, duration_s), rows))
                     count()
         yield from PartRows(folder.parts(), rows).restrict(np.arange(len(paths)), out).tables()
