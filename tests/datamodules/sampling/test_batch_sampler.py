@@ -53,3 +53,11 @@ def test_a_request_tells_the_videos_of_the_one_that_goes_to_the_same_worker_next
     pairs = [[2 * number, 2 * number + 1] for number in expected]
     assert found == list(zip(pairs, [*pairs[2:], [], []], strict=True))
     assert len(requests) == len(expected)
+
+
+def test_evaluation_leaves_out_what_is_done_and_is_of_no_epoch():
+    requests = [
+        request for rank in range(2) for request in EvaluationRequests(10, 2, rank, 2, done=np.arange(10) % 3 == 0)
+    ]
+    assert sorted(sample for request in requests for sample in request.samples.tolist()) == [1, 2, 4, 5, 7, 8]
+    assert {request.epoch for request in requests} == {0}

@@ -47,6 +47,7 @@ def test_every_pass_over_a_class_has_an_order_of_its_own():
     assert len({*drawn, frequent(1, 0)}) == 5  # the seed counts too
     orders = {tuple(labels[draws_of(strata, 0, epoch).samples]) for epoch in range(4)}
     assert len(orders) == 4  # nor do the classes follow each other alike
+    assert len({tuple(labels[draws_of(strata, seed, 0).samples]) for seed in range(4)}) == 4
 
 
 def test_shares_are_those_of_the_rule():
@@ -55,6 +56,9 @@ def test_shares_are_those_of_the_rule():
     assert balanced.shares.tolist() == pytest.approx([7, 7, 7])
     root, _ = strata_of([16, 4, 0, 1], "sqrt")
     assert root.shares.tolist() == pytest.approx([12, 6, 3])  # 21 videos as 4 : 2 : 1
+    assert strata_of([2, 8])[0].shares.tolist() == pytest.approx([5, 5])  # the first class may be the rare one
+    unlabelled = make_strata("balanced", np.array([0, 1]), np.array([1, 1, 0]), 2)
+    assert unlabelled.shares.tolist() == pytest.approx([1, 1, 1])
 
 
 def test_videos_of_several_classes_have_the_repeat_factor_of_their_rarest_class():
@@ -70,6 +74,17 @@ def test_videos_of_several_classes_have_the_repeat_factor_of_their_rarest_class(
         assert strata.classes.tolist() == [-1, 0, 1, 2]
         assert strata.sizes.tolist() == [1, 5, 3, 1]
         assert strata.draws_per_video().tolist() == pytest.approx((10 * factors / factors.sum()).tolist())
+
+
+def test_of_equally_rare_classes_the_first_counts_and_videos_stay_in_their_order():
+    """20 classes of 10 videos and 20 of 20; each video has two classes of one size."""
+    first = np.random.default_rng(0).permutation(np.repeat(np.arange(40), [5, 10] * 20))
+    both = np.stack([first, (first + 8) % 40], axis=1)
+    strata = make_strata("balanced", both.ravel(), np.full(300, 2), 40)
+    rarest = both.min(axis=1)
+    assert strata.classes.tolist() == sorted(set(rarest.tolist()))
+    expected = [video for label in strata.classes for video in range(300) if rarest[video] == label]
+    assert strata.samples.tolist() == expected
 
 
 def test_equal_classes_are_drawn_once_in_every_epoch():

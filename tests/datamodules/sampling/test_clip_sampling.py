@@ -37,12 +37,15 @@ def test_dense_clips_are_those_of_the_docstring():
 )
 def test_a_whole_video_is_in_the_fewest_equal_clips(max_frames, expected):
     assert whole_video(ClipShape(num_frames=3, frame_interval=2), 10, 25.0, max_frames).tolist() == expected
+    assert whole_video(ClipShape(num_frames=1), 10, 25.0, 3)[:, 0].tolist() == [0, 2, 4, 7]  # floors of 0, 7/3, 14/3, 7
 
 
 def test_a_whole_video_at_a_rate_and_a_short_one():
     assert whole_video(ClipShape(num_frames=2, fps=50.0), 3, 25.0, 9).tolist() == [[0, 0, 1, 1, 2, 2]]
     assert whole_video(ClipShape(num_frames=3, fps=10.0), 10, 25.0, 9).tolist() == [[0, 2, 5, 7]]
     assert whole_video(ClipShape(num_frames=5), 3, 25.0, 9).tolist() == [[0, 1, 2, 0, 1]]
+    late = np.array([0.0, 1, 2, 6, 12])  # the last frame is shown after 5 frames would have ended
+    assert whole_video(ClipShape(num_frames=1, fps=0.5), 5, 0.5, 9, late).tolist() == [[0, 2, 2, 3, 3, 3, 4]]
     with pytest.raises(ValueError, match="max_frames=4: must be at least num_frames=5"):
         whole_video(ClipShape(num_frames=5), 3, 25.0, 4)
 
@@ -72,7 +75,8 @@ def test_segments_are_those_of_the_docstring():
 def test_samplers_of_segments_and_stills():
     shape, generator = ClipShape(num_frames=3, segments=True), np.random.default_rng(0)
     assert ClipSampler(shape, "uniform", 1)(10, 25.0, generator).tolist() == [[1, 5, 8]]
-    assert ClipSampler(shape, "random", 2)(10, 25.0, generator).shape == (2, 3)
+    drawn = ClipSampler(shape, "random", 5)(10, 25.0, generator)
+    assert drawn.tolist() == segment_clips(shape, 10, np.random.default_rng(0), 5).tolist()
     assert ClipSampler(ClipShape(2), "whole", still=True, max_frames=9)(4, 25.0, generator).tolist() == [[2] * 4]
 
 
@@ -88,10 +92,28 @@ def test_a_sampler_takes_the_clips_that_it_was_asked_for():
     assert still.tolist() == [[1] * 3, [18] * 3]
 
 
+def test_random_clips_of_a_video_are_independent_of_each_other():
+    """Four starts, each as often the first clip's as the second's, and as often with each other start."""
+    generator = np.random.default_rng(0)
+    starts = np.array([random_clips(ClipShape(2), 5, 25.0, generator, 2)[:, 0] for _ in range(800)])
+    pairs = np.bincount(starts[:, 0] * 4 + starts[:, 1], minlength=16)
+    assert len(pairs) == 16
+    assert pairs.min() > 25  # of 50 expected
+
+
 def test_clips_by_second_are_those_of_the_docstring():
     shape = ClipShape(num_frames=3, frame_interval=2)
     assert clips_by_second(shape, 10, 5.0).tolist() == [[0, 2, 4], [5, 7, 9]]
     assert clips_by_second(ClipShape(2), 11, 5.0)[:, 0].tolist() == [1, 6, 9]  # the last second is a fraction
+    for rate in (None, 10.0):
+        assert clips_by_second(ClipShape(2, fps=rate), 5, 10.0, np.arange(5) / 10).shape == (1, 2)  # half a second
+
+
+def test_times_are_needed_where_clips_are_taken_at_a_rate():
+    rate, frames = ClipShape(2, fps=5.0), ClipShape(2)
+    segments = ClipShape(2, fps=5.0, segments=True)
+    assert [ClipSampler(shape, "random").by_time for shape in (rate, frames, segments)] == [True, False, False]
+    assert [ClipSampler(shape, "whole").by_time for shape in (rate, frames, segments)] == [True, False, True]
 
 
 def test_c3d_windows():

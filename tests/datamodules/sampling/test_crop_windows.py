@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.sampling.crop_windows import center_window, random_resized_window, random_window
+from datamodules.sampling.crop_windows import center_window, crop_windows, random_resized_window, random_window
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,15 @@ def test_where_no_window_fits_the_nearest_ratio_is_taken(frame, corner, size):
 
 def test_a_random_resized_window_of_an_impossible_ratio_is_in_the_middle():
     assert random_resized_window((4, 200), np.random.default_rng(0), (1, 1), (1, 1)) == (4, 200, 0, 98, 4, 4, False)
+
+
+def test_sides_of_a_random_resized_window_are_rounded():
+    """31.36 of 100 pixels: 5.6 x 5.6; and with the ratio 9 / 4, 8.4 wide and 3.73 high."""
+    generator = np.random.default_rng(0)
+    for ratio, (height, width) in ((1, (6, 6)), (9 / 4, (4, 8))):
+        window = random_resized_window((10, 10), generator, (0.3136, 0.3136), (ratio, ratio))
+        assert (window.height, window.width) == (height, width)
+
+
+def test_three_crops_of_a_square_are_side_by_side():
+    assert [(crop.top, crop.left) for crop in crop_windows((11, 11), 6, 3)] == [(2, 0), (2, 2), (2, 5)]

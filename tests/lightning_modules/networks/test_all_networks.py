@@ -108,6 +108,8 @@ def test_scores_are_the_mean_of_the_views_probabilities(make):
     probabilities = model.clip_logits(model.normalize(batch)).softmax(1)
     expected = torch.stack([probabilities[[1, 4]].mean(0), probabilities[2], probabilities[[0, 3, 5]].mean(0)])
     torch.testing.assert_close(model.video_scores(batch), expected)
+    model.views_at_once = 4
+    torch.testing.assert_close(model.video_scores(batch), expected)
 
 
 class Bars(torch.utils.data.Dataset):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.tasks.metrics import MeanClassAccuracy, classification_metrics
+from lightning_modules.tasks.metrics import MeanClassAccuracy, TopKAccuracy, classification_metrics
 
 
 def one_hot(classes, num_classes=3):
@@ -49,3 +49,14 @@ def test_names_and_fewer_than_five_classes():
         "val/top5": 1.0,
         "val/mean_class_accuracy": 0.5,
     }
+
+
+def test_the_first_of_equal_scores_wins_and_a_score_that_is_no_number_loses():
+    """Of six classes, of which one is the video's: 2 of 4, 4 and 0 of equal scores, and two networks that diverged."""
+    metric = TopKAccuracy(6)
+    nan = float("nan")
+    scores = torch.tensor([[1.0] * 6, [0.0, 9, 9, 0, 0, 0], [0.0, 9, 9, 0, 0, 0], [nan, 9, 0, 0, 0, 0], [nan] * 6])
+    metric.update(scores, torch.tensor([5, 1, 2, 1, 0]))
+    assert metric.total.tolist() == [1, 2, 1, 0, 0, 1]
+    assert metric.hits.tolist() == [0, 1, 0, 0, 0, 0]
+    assert metric.near_hits.item() == 3  # not the last of six equal ones, nor the one among six that are no numbers

@@ -39,6 +39,13 @@ def test_videos_of_one_source_count_as_one():
     assert wide[1] - wide[0] < 0.6 * (together[1] - together[0])
 
 
+def test_a_sample_is_divided_by_the_videos_that_it_holds():
+    """A group of 1 right video and one of 9 wrong ones: samples hold the one, the other or both."""
+    uneven = outcomes([True] + [False] * 9, [0] + [1] * 9, top5=np.arange(10) < 1)
+    found = accuracy_intervals(uneven, draws=400)
+    assert found["top1"] == found["top5"] == found["mean_class_accuracy"] == [0.0, 1.0]
+
+
 def test_mean_class_accuracy_of_each_sample_leaves_out_classes_that_it_lacks():
     """Two groups, one a class: samples hold class 0 alone (1.0), class 1 alone (0.0) or both (0.5)."""
     two = outcomes([True, False], [0, 1], [0, 1])
@@ -59,6 +66,8 @@ def test_where_samples_say_nothing_the_interval_is_exact_or_none():
     assert low == pytest.approx(0.025 ** (1 / 20))
     low, high = accuracy_intervals(outcomes([False] * 20))["top1"]
     assert (low, high) == (0, pytest.approx(1 - 0.025 ** (1 / 20)))
+    low, _ = accuracy_intervals(outcomes([True] * 20, np.arange(20) // 4))["top1"]
+    assert low == pytest.approx(0.025 ** (1 / 5))  # of 5 groups
     assert accuracy_intervals(outcomes([True, False], [0, 0]))["top1"] is None
 
 

@@ -26,6 +26,7 @@ def test_the_matrix_and_its_pairs():
         "second_videos": 2,
     }
     assert hardest_pairs(matrix.T.copy(), ["a", "b", "c"], 5)[0]["first"] == "b"
+    assert hardest_pairs(np.array([[0, 2], [2, 0]]), ["a", "b"], 5)[0]["first"] == "a"  # as often the one as the other
 
 
 def test_the_hardest_part_keeps_confused_classes_side_by_side():
@@ -56,7 +57,9 @@ def test_calibration_errors_of_both_signs_add_up_in_15_bins():
 
 
 def test_the_table_of_classes(tmp_path):
-    rows = class_rows(confusion_matrix(LABELS, ANSWERS, 4), np.bincount(LABELS, minlength=4), ["a", "b", "c, d", "e"])
+    matrix = confusion_matrix(LABELS, ANSWERS, 4)
+    rows = class_rows(matrix, np.bincount(LABELS, minlength=4), ["a", "b", "c, d", "e"])
+    assert np.array_equal(matrix, confusion_matrix(LABELS, ANSWERS, 4))  # it is shown afterwards
     assert [(row.videos, row.correct, row.taken_for, row.taken_for_videos) for row in rows] == [
         (3, 1, "b", 2),
         (2, 1, "a", 1),

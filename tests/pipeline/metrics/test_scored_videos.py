@@ -26,3 +26,10 @@ def test_of_three_classes_too_a_video_without_scores_is_wrong():
     scores, missing = np.array([[0.5, 0.3, 0.2], [np.nan] * 3]), np.array([False, True])
     report = accuracy_report(scores, np.array([1, 2]), ["a", "b", "c"], missing)
     assert (report["top1"], report["top5"], report["mean_class_accuracy"]) == (0, 0.5, 0)
+
+
+def test_a_video_with_some_scores_is_not_without_scores():
+    """One class of a diverged network: that is to be refused, and not to be counted as a video without scores."""
+    scores = np.array([[0.5, np.nan], [np.nan, np.nan], [0.5, 0.5]])
+    videos = ScoredVideos(scores, np.zeros(3), ["a", "b"], ["v", "w", "x"], [""] * 3, {})
+    assert videos.missing.tolist() == [False, True, False]
