@@ -303,3 +303,10 @@ def test_clips_by_second_of_even_times_are_those_of_the_rate(shape: ClipShape):
     assert (np.abs(evenly - timed) <= 1).all()  # a frame interval's half, at a rate
     if shape.fps is None:
         assert (evenly == timed).all()
+
+
+@pytest.mark.parametrize("settings", [{"num_frames": 0}, {"frame_interval": 0}, {"fps": 0.0}])
+def test_shapes_out_of_range_are_named(settings):
+    [(name, value)] = settings.items()
+    with pytest.raises(ValueError, match=f"{name}={value}: must be "):
+        ClipShape(**{"num_frames": 2, **settings})
