@@ -44,16 +44,15 @@ class Model(pl.LightningModule):
 class Data(pl.LightningDataModule):
     class_names = ["a", "b"]
 
-    def __init__(self, root: str = "numbers", seed: int = 0, repeats: int = 1):
+    def __init__(self, root: str = "numbers", seed: int = 0):
         super().__init__()
         self.root = Path(root)
-        self.repeats = repeats  # with 16 every batch has all points, so that training resumes exactly anywhere
 
     def train_dataloader(self):
         if not self.root.is_dir():
             raise FileNotFoundError(f"root={self.root}: there is no such folder")
-        points = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)).repeat(self.repeats, 1)
-        return DataLoader(TensorDataset(points, (points.sum(1) > 0).long()), batch_size=4 * self.repeats)
+        points = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        return DataLoader(TensorDataset(points, (points.sum(1) > 0).long()), batch_size=4)
 
     val_dataloader = train_dataloader
 '''
