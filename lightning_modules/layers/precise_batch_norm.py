@@ -57,6 +57,11 @@ class PreciseBatchNorm:
         self._norms: list[str] = []
         self._step = -1
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether statistics are recomputed."""
+        return bool(self._batches.maxlen)
+
     def add_batch(self, batch: ClipBatch, network: pl.LightningModule) -> None:
         """Keeps a training batch, and records which batch norms are not frozen."""
         if self._batches.maxlen:
@@ -82,7 +87,7 @@ class PreciseBatchNorm:
             (_not_none(norm.running_mean).clone(), _not_none(norm.running_var).clone()) for norm in norms
         ]
         strategy = network.trainer.strategy
-        with strategy.precision_plugin.val_step_context(), _evaluation_mode(network), _batch_statistics(sums):
+        with strategy.precision_plugin.val_step_context(), evaluation_mode(network), _batch_statistics(sums):
             for batch in self._batches:
                 if batch.num_videos > 0:
                     forward(batch)
@@ -97,7 +102,7 @@ class PreciseBatchNorm:
 
 
 @contextmanager
-def _evaluation_mode(network: nn.Module) -> Iterator[None]:
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
     """Context in which all modules are in evaluation mode; their modes are restored afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()

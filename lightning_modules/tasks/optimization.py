@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from lightning_modules.layers.layer_selection import layer_name, longest_prefix, refuse_unknown_prefixes
+from lightning_modules.layers.parameter_sharding import is_sharded
 
 OptimizerName = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant", "step", "multi_step"]
@@ -177,7 +178,8 @@ def make_optimizer_and_schedule(
         )
     clips_scaled = _scales_gradients(trainer.precision_plugin) and bool(trainer.gradient_clip_val)
     is_supported = trainer.strategy.root_device.type in ("cpu", "cuda")
-    optimizer = make_optimizer(network, options, fused=is_supported and not clips_scaled)
+    lacks_kernel = is_sharded(network) and options.optimizer == "sgd"  # torch 2.13 has none for shards
+    optimizer = make_optimizer(network, options, fused=is_supported and not clips_scaled and not lacks_kernel)
     scale = batch_scale(trainer, options.scale_learning_rate_from)  # a checkpoint may have another's
     record_batch_scale(optimizer, scale)
 

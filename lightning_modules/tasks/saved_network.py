@@ -12,6 +12,7 @@ from typing import Any, Self
 import pytorch_lightning as pl
 import torch
 
+from lightning_modules.layers.parameter_sharding import class_before_sharding
 from lightning_modules.weights.checkpoint_file import public_class_path, read_checkpoint
 from lightning_modules.weights.pretrained import Weights, constructor_arguments, load_pretrained, read_weights
 
@@ -36,7 +37,8 @@ class CheckpointHooks(pl.LightningModule):
         """Adds the class and its arguments as plain data, from which `load` constructs the network."""
         arguments = {name: value for name, value in self.hparams.items() if not name.startswith("_")}
         arguments |= {"class_names": self.class_names, "num_classes": self.num_classes}
-        checkpoint["classifier"] = {"class_path": public_class_path(type(self)), "init_args": plain_data(arguments)}
+        class_path = public_class_path(class_before_sharding(self))
+        checkpoint["classifier"] = {"class_path": class_path, "init_args": plain_data(arguments)}
         checkpoint["trained_before"] = list(self.trained_before)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
@@ -13,8 +14,10 @@ from lightning_modules.layers.compilation import compile_network
 from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations
 from lightning_modules.layers.input_channels import refuse_other_channels, stream_of_channels
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
+from lightning_modules.layers.parameter_sharding import gathered_parameters, is_sharded
 from lightning_modules.layers.precise_batch_norm import (
     PreciseBatchNorm,
+    evaluation_mode,
     has_synchronized_norms,
     refuse_synchronized_norms,
 )
@@ -266,17 +269,19 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
         """A zero loss for a rank whose videos all failed to decode, because the others wait for its gradients.
 
         With synchronized batch norms, the others also wait in each of these, so the network is run on one clip of the
-        mean color, which has a small weight in that step's statistics and none in its gradients.
+        mean color, which has a small weight in that step's statistics and none in its gradients. Where parameters are
+        in shards, the others wait in each stage, so it is run too, in evaluation mode, which leaves statistics alone.
 
         Args:
             batch: a batch without videos.
             output: the network as a training step runs it, for normalized float clips (N, C, T, H, W).
         """
-        if not has_synchronized_norms(self):
+        if not has_synchronized_norms(self) and not is_sharded(self):
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
         color = (255 * self.mean).round().to(batch.clips.dtype)
         clip = color.expand(1, *batch.clips.shape[1:]).contiguous()
-        return output(self.normalize(batch._replace(clips=clip))).sum() * 0
+        with nullcontext() if has_synchronized_norms(self) else evaluation_mode(self):
+            return output(self.normalize(batch._replace(clips=clip))).sum() * 0
 
     def on_train_batch_end(self, outputs: Tensor | Mapping[str, Any] | None, batch: ClipBatch, batch_idx: int) -> None:
         """Keeps the batch for precise batch norm, if enabled."""
@@ -289,7 +294,9 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
 
     def on_train_epoch_end(self) -> None:
         """Computes precise batch norm statistics after an epoch that did not end with validation."""
-        self._precise_batch_norm.compute(self, self._forward)
+        if self._precise_batch_norm.is_enabled:
+            with gathered_parameters(self):
+                self._precise_batch_norm.compute(self, self._forward)
 
     def _forward(self, batch: ClipBatch) -> dict[str, Tensor]:
         """Runs all layers on a batch."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lightning_modules.weights.model_repository import find_repository, read_repository
-from lightning_modules.weights.safe_load import load_plain
+from lightning_modules.weights.sharded_checkpoint import read_whole_checkpoint
 
 
 def training_fingerprints(checkpoint: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor] | None, ...]:
@@ -35,7 +35,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint that `fit` wrote, or a model repository; only plain data and tensors are loaded.
 
     Args:
-        path: file, folder of a repository, or `hf://ORG/NAME[@REVISION]`.
+        path: file, folder of a sharded checkpoint or of a repository, or `hf://ORG/NAME[@REVISION]`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     repository = find_repository(path)
     if repository is not None:
         return read_repository(repository)
-    checkpoint = load_plain(path, f"checkpoint {str(path)!r}")
+    checkpoint = read_whole_checkpoint(path, f"checkpoint {str(path)!r}")
     if not is_own_checkpoint(checkpoint):
         raise ValueError(
             f"checkpoint {str(path)!r} was not written by `python -m pipeline fit` of a model of ours; weights of "

@@ -29,6 +29,7 @@ from lightning_modules.weights.key_mapping import FRAME_ENCODER, I3D, INCEPTION_
 from lightning_modules.weights.model_repository import find_repository
 from lightning_modules.weights.published_checkpoints import PublishedWeights
 from lightning_modules.weights.safe_load import require_file
+from lightning_modules.weights.sharded_checkpoint import content_file
 from lightning_modules.weights.weight_files import read_content, without_wrappers
 
 # Arguments that change the meaning of the weights.
@@ -77,7 +78,7 @@ def read_weights(name_or_path: str | Path) -> Weights:
     repository = find_repository(path)
     if repository is not None:
         return _weights_of_checkpoint(read_checkpoint(repository), str(path))
-    if not path.is_file():
+    if not content_file(path).is_file():
         if path.suffix or len(path.parts) > 1 or path.is_dir():
             require_file(path, f"weights {str(name_or_path)!r}")
         published = find_published(str(name_or_path))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from lightning_modules.weights.checkpoint_file import is_own_checkpoint
 from lightning_modules.weights.safe_load import load_plain, require_file
 from lightning_modules.weights.safe_pickle import read_arrays
+from lightning_modules.weights.sharded_checkpoint import content_file, is_sharded_checkpoint, read_whole_checkpoint
 
 _STATE_DICTS = ("state_dict", "model")  # keys under which checkpoints have their state dict
 
@@ -41,7 +42,7 @@ def weight_names(path: Path) -> set[str]:
         ValueError: a damaged file, or one that has more than tensors and plain data.
     """
     if path.suffix != ".safetensors":
-        content = load_plain(path, f"weights {str(path)!r}", mmap=True, verify=False)
+        content = load_plain(content_file(path), f"weights {str(path)!r}", mmap=True, verify=False)
         return set(_state_dict(content)) if isinstance(content, Mapping) else set()
     require_file(path, f"weights {str(path)!r}")
     try:
@@ -62,6 +63,8 @@ def _state_dict(content: Mapping[str, Any]) -> Any:
 
 
 def _load_file(path: Path) -> Any:
+    if is_sharded_checkpoint(path):
+        return read_whole_checkpoint(path, f"weights {str(path)!r}")
     require_file(path, f"weights {str(path)!r}")
     if path.suffix == ".safetensors":
         try:

@@ -2,15 +2,25 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from datamodules.storage.atomic_write import write_atomically
-from pipeline.checkpoints.checkpoint_store import CheckpointStore
+from lightning_modules.weights.sharded_checkpoint import (
+    CONTENT_NAME,
+    is_sharded_checkpoint,
+    read_whole_checkpoint,
+    with_shards_folder,
+)
+from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore
+from pipeline.checkpoints.sharded_saving import save_shards
+from pipeline.checkpoints.storage import LocalStorage
 from pipeline.cli.terminal import print_text
 
 
@@ -33,6 +43,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(Path(path)) as temporary:
             _torch_save(checkpoint)(temporary)
+
+    def save_sharded(self, content: dict[str, Any], shards: Mapping[str, Tensor], path: Any) -> None:
+        """Saves a sharded checkpoint as a folder of this name; a collective.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder = Path(path)
+        storage = LocalStorage(folder.parent)
+
+        def save_content(name: str) -> None:
+            write = _torch_save(with_shards_folder(content, name))
+            storage.write(f"{folder.name}/{CONTENT_NAME}", write)
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        save_shards(storage, folder.name, shards, save_content)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Loads a checkpoint, also a sharded one, with whole tensors, for strategies that do not shard.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a sharded checkpoint that is damaged.
+        """
+        if is_sharded_checkpoint(path):
+            whole: dict[str, Any] = read_whole_checkpoint(path, f"ckpt_path={str(path)!r}")
+            return whole
+        return super().load_checkpoint(path, *args, **kwargs)
 
 
 class StoreCheckpointIO(TorchCheckpointIO):
@@ -61,12 +99,27 @@ class StoreCheckpointIO(TorchCheckpointIO):
         try:
             self._store.save(_torch_save(checkpoint), self._step, self._metrics)
         except OSError as error:
-            self.failure = error
-            print_text(
-                f"warning: the checkpoint of step {self._step} cannot be written ({error}); training goes on, the "
-                "newest one that was stays, and the next is tried when it is due",
-                sys.stderr,
-            )
+            self._keep_failure(error)
+
+    def save_sharded(self, content: dict[str, Any], shards: Mapping[str, Tensor], path: Any) -> None:
+        """Saves a sharded checkpoint to the store; a collective."""
+
+        def save_content(name: str) -> None:
+            write = _torch_save(with_shards_folder(content, name))
+            self._store.save(write, self._step, self._metrics, shards=name)
+
+        try:
+            save_shards(self._store.storage, CheckpointRecord(self._step, 0, sharded=True).name, shards, save_content)
+        except OSError as error:
+            self._keep_failure(error)
+
+    def _keep_failure(self, error: OSError) -> None:
+        self.failure = error
+        rank_zero_only(print_text)(
+            f"warning: the checkpoint of step {self._step} cannot be written ({error}); training goes on, the "
+            "newest one that was stays, and the next is tried when it is due",
+            sys.stderr,
+        )
 
 
 def _torch_save(checkpoint: dict[str, Any]) -> Callable[[Path], None]:

@@ -4,6 +4,9 @@ A checkpoint is a file called `step-{step:08d}.ckpt`. It is written to a tempora
 disk or a lost mount leaves existing checkpoints intact. `checkpoints.json` beside them records the metrics measured
 with each; a file that it does not name, such as one that was copied back, is a checkpoint all the same.
 
+A sharded checkpoint is a folder called `step-{step:08d}.sharded` (`lightning_modules.weights.sharded_checkpoint`). Its
+content.ckpt is such a file, written when all ranks have written their shards: without it, the folder is no checkpoint.
+
 A checkpoint is validated by the CRC-32 that torch writes for each of its records: all bytes are read when a run
 restarts, and nothing is computed during training. A checksum of our own would find the same damage at the cost of
 another pass over the file for each checkpoint.
@@ -19,10 +22,11 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning_modules.weights.sharded_checkpoint import CONTENT_NAME, find_shard_damage, shards_folder
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
 from pipeline.checkpoints.retention import find_damage, positions_to_keep, rank_by_score
 from pipeline.checkpoints.storage import Storage
@@ -32,6 +36,7 @@ RECORD = f"{FOLDER}/checkpoints.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 DAMAGED_SUFFIX = ".damaged"  # appended to the name of a checkpoint found damaged
 _NAME = re.compile(r"step-(\d+)\.ckpt")
+_SHARDED_NAME = re.compile(r"step-(\d+)\.sharded")
 
 
 class NoIntactCheckpointError(ValueError):
@@ -47,21 +52,23 @@ class CheckpointRecord:
         bytes: size of the file when it was written, in bytes.
         metrics: metrics measured with these weights, and `epoch` and `step`.
         time: time of writing, in seconds since 1970.
+        sharded: whether it is a folder with the shards of all ranks.
     """
 
     step: int
     bytes: int
     metrics: dict[str, Any] = field(default_factory=dict)
     time: float = 0.0
+    sharded: bool = False
 
     @property
     def file(self) -> str:
-        """Name of the file in the folder of checkpoints."""
-        return f"step-{self.step:08d}.ckpt"
+        """Name of the file, or of the folder of a sharded one, in the folder of checkpoints."""
+        return f"step-{self.step:08d}.{'sharded' if self.sharded else 'ckpt'}"
 
     @property
     def name(self) -> str:
-        """Path of the file relative to the run's folder."""
+        """Path of the file or folder relative to the run's folder."""
         return f"{FOLDER}/{self.file}"
 
 
@@ -105,6 +112,7 @@ class CheckpointStore:
         superfluous = [each for each in saved if each not in kept and each.file not in self._stale]
         for each in superfluous:
             self.storage.remove(each.name)
+        removed += self._remove_unused_shards(saved)
         self._link_aliases([each for each in saved if each not in superfluous])  # the linked one may be damaged
         return [*removed, *(each.file for each in superfluous)]
 
@@ -119,38 +127,66 @@ class CheckpointStore:
         for file in self.storage.files(FOLDER):
             if match := _NAME.fullmatch(file.name):
                 found.append(recorded.get(file.name) or CheckpointRecord(int(match[1]), file.bytes, {}, file.modified))
+        for name in self.storage.folders(FOLDER):
+            if match := _SHARDED_NAME.fullmatch(name):
+                contents = [file for file in self.storage.files(f"{FOLDER}/{name}") if file.name == CONTENT_NAME]
+                found += [
+                    recorded.get(name) or CheckpointRecord(int(match[1]), file.bytes, {}, file.modified, sharded=True)
+                    for file in contents
+                ]
         return sorted(found, key=lambda each: each.step)
 
-    def save(self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any]) -> CheckpointRecord:
+    def save(
+        self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any], shards: str = ""
+    ) -> CheckpointRecord:
         """Writes a checkpoint and removes those that are no longer kept.
 
         Args:
-            write: function that writes the checkpoint to the given path.
+            write: function that writes the checkpoint, or the content of a sharded one, to the given path.
             step: optimizer steps done; a checkpoint of the same step is replaced.
             metrics: metrics measured with these weights; values that are not finite are left out.
+            shards: name of the folder, in that of the checkpoint, that all ranks have written shards to.
 
         Raises:
             OSError: the checkpoint could not be written; existing checkpoints are unchanged.
         """
         before = self.list_checkpoints()
-        new = CheckpointRecord(step, 0)
+        new = CheckpointRecord(step, 0, sharded=bool(shards))
         try:
-            size = self.storage.write(new.name, write)
+            size = self.storage.write(f"{new.name}/{CONTENT_NAME}" if shards else new.name, write)
+            if shards:
+                size += sum(file.bytes for file in self.storage.files(f"{new.name}/{shards}"))
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-            new = CheckpointRecord(step, size, finite, round(time.time(), 3))
+            new = CheckpointRecord(step, size, finite, round(time.time(), 3), sharded=bool(shards))
             others = [each for each in before if each.step != step and each.file not in self._stale]
             kept = self._select_kept(sorted([*others, new], key=lambda each: each.step))
             self._write_record(kept)
         except BaseException:
-            if all(each.step != step for each in before):
+            if all(each.file != new.file for each in before):
                 self.storage.remove(new.name)
             raise
         self._stale = set()
         self._link_aliases(kept)
         for each in before:
-            if each.step != step and each not in kept:
+            if each.file != new.file and each not in kept:
                 self.storage.remove(each.name)
+        for name in self.storage.folders(new.name) if shards else ():
+            if name != shards:  # of an earlier checkpoint of this step
+                self.storage.remove(f"{new.name}/{name}")
         return new
+
+    def _remove_unused_shards(self, saved: list[CheckpointRecord]) -> list[str]:
+        """Removes folders of shards that a kill left without content, or beside others; returns their names."""
+        whole = [each.file for each in saved]
+        removed = [name for name in self.storage.folders(FOLDER) if _SHARDED_NAME.fullmatch(name) and name not in whole]
+        for each in saved:
+            if each.sharded and len(names := self.storage.folders(each.name)) > 1:
+                with suppress(ValueError, OSError, KeyError):  # damaged, which others tell
+                    used = shards_folder(self.fetch(each)).name
+                    removed += [f"{each.file}/{name}" for name in names if name != used]
+        for name in removed:
+            self.storage.remove(f"{FOLDER}/{name}")
+        return removed
 
     def address(self, checkpoint: CheckpointRecord) -> str:
         """Returns the full path or URI of a checkpoint, for messages."""
@@ -220,7 +256,8 @@ class CheckpointStore:
     def find_damage(self, checkpoint: CheckpointRecord) -> str | None:
         """Describes the damage of a checkpoint's file; None if it is whole."""
         try:
-            return find_damage(self.fetch(checkpoint), checkpoint.bytes)
+            path = self.fetch(checkpoint)
+            return find_shard_damage(path) if checkpoint.sharded else find_damage(path, checkpoint.bytes)
         except OSError as error:
             return "it is missing" if isinstance(error, FileNotFoundError) else f"it cannot be read: {error}"
 
@@ -275,8 +312,11 @@ class CheckpointStore:
 
     def _read_records(self) -> list[CheckpointRecord]:
         """Reads the checkpoints in checkpoints.json."""
-        names = ("step", "bytes", "metrics", "time")
-        return [CheckpointRecord(**{name: each[name] for name in names}) for each in self._read_record()["checkpoints"]]
+        names = [each.name for each in fields(CheckpointRecord)]
+        return [
+            CheckpointRecord(**{name: each[name] for name in names if name in each})
+            for each in self._read_record()["checkpoints"]
+        ]
 
     def _read_record(self) -> dict[str, Any]:
         """Reads checkpoints.json, which is optional; without checkpoints if it is missing or damaged."""

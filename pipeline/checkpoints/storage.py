@@ -50,6 +50,10 @@ class Storage(Protocol):
         """
         ...
 
+    def folders(self, folder: str) -> list[str]:
+        """Lists the names of the folders in a folder; none if it does not exist."""
+        ...
+
     def read(self, name: str) -> bytes | None:
         """Reads a small file; None if it does not exist.
 
@@ -73,8 +77,24 @@ class Storage(Protocol):
         """
         ...
 
+    def begin_folder(self, name: str) -> Path:
+        """Returns the local path to which this process writes its files of a new folder: there, or to be uploaded.
+
+        Raises:
+            OSError: it cannot be created.
+        """
+        ...
+
+    def upload(self, name: str, prefix: str) -> None:
+        """Stores those files of a new folder whose names begin so, which this process has written.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        ...
+
     def fetch(self, name: str) -> Path:
-        """Returns a local path: the file itself, or a copy of the object, made once per node.
+        """Returns a local path: the file or folder itself, or a copy of the objects, made once per node.
 
         Raises:
             OSError: the file cannot be read.
@@ -82,7 +102,7 @@ class Storage(Protocol):
         ...
 
     def link(self, name: str, alias: str) -> None:
-        """Gives a file a second name, by a symbolic link, a hard link or a copy, whichever the storage supports.
+        """Gives a file or folder a second name, by a symbolic link, a hard link or a copy, as the storage supports.
 
         Raises:
             OSError: none of them can be made.
@@ -90,11 +110,11 @@ class Storage(Protocol):
         ...
 
     def rename(self, name: str, new: str) -> None:
-        """Renames a file; errors are ignored."""
+        """Renames a file or folder; errors are ignored."""
         ...
 
     def remove(self, name: str) -> None:
-        """Removes a file; errors are ignored."""
+        """Removes a file, or a folder, its own files before those in other folders; errors are ignored."""
         ...
 
     def remove_leftovers(self, folder: str) -> list[str]:
@@ -140,6 +160,11 @@ class LocalStorage:
                     files.append(StoredFile(path.name, path.stat().st_size, path.stat().st_mtime))
         return files
 
+    def folders(self, folder: str) -> list[str]:
+        """As `Storage.folders`."""
+        path = self._folder / folder
+        return [each.name for each in path.iterdir() if each.is_dir()] if path.is_dir() else []
+
     def read(self, name: str) -> bytes | None:
         """As `Storage.read`."""
         try:
@@ -152,6 +177,16 @@ class LocalStorage:
         with write_atomically(self._folder / name) as temporary:
             write(temporary)
             return temporary.stat().st_size
+
+    def begin_folder(self, name: str) -> Path:
+        """As `Storage.begin_folder`: the folder itself; in a run's folder that is lost, an error."""
+        path = self._folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir(exist_ok=True)
+        return path
+
+    def upload(self, name: str, prefix: str) -> None:
+        """As `Storage.upload`: the files are there already."""
 
     def fetch(self, name: str) -> Path:
         """Returns the path of the file itself."""
@@ -167,7 +202,7 @@ class LocalStorage:
         methods: list[Callable[[], object]] = [
             lambda: temporary.symlink_to(relative),
             lambda: temporary.hardlink_to(target),  # file systems without symbolic links
-            lambda: shutil.copyfile(target, temporary),  # file systems without links
+            lambda: (shutil.copytree if target.is_dir() else shutil.copyfile)(target, temporary),  # without links
         ]
         for method in methods:
             temporary.unlink(missing_ok=True)
@@ -189,8 +224,15 @@ class LocalStorage:
 
     def remove(self, name: str) -> None:
         """As `Storage.remove`."""
+        path = self._folder / name
         with suppress(OSError):
-            (self._folder / name).unlink()
+            if path.is_symlink() or not path.is_dir():
+                path.unlink()
+                return
+            for file in path.iterdir():
+                if file.is_file():
+                    file.unlink()
+            shutil.rmtree(path)
 
     def remove_leftovers(self, folder: str) -> list[str]:
         """As `Storage.remove_leftovers`."""

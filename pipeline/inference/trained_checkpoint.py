@@ -24,6 +24,7 @@ from lightning_modules.weights.hub import HUB_PREFIX, HubAddress
 from lightning_modules.weights.model_repository import WEIGHTS_NAME, find_repository
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
+from lightning_modules.weights.sharded_checkpoint import checkpoint_sha256
 from pipeline.inference.inference_options import InferenceOptions
 from pipeline.inference.trained_split_file import has_split_file, refuse_changed_split_file, trained_split_file
 from pipeline.inference.unlabelled_videos import refuse_unlabelled_videos
@@ -89,9 +90,9 @@ def open_checkpoint(
     """Loads a checkpoint of ours or a published one as untrusted data, see `VideoNetwork.load`.
 
     Args:
-        path: the path of the file; a folder that `publish` wrote; `hf://ORG/NAME[@REVISION]`, such a folder on the hub;
-            a name that `python -m pipeline weights list` prints; or a network of a library as for
-            `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
+        path: the path of the file, or of the folder of a sharded one; a folder that `publish` wrote;
+            `hf://ORG/NAME[@REVISION]`, such a folder on the hub; a name that `python -m pipeline weights list` prints;
+            or a network of a library as for `PretrainedVideoNetwork`, such as `transformers:NAME_OR_FOLDER`.
         allow: modules that model classes may come from, besides lightning_modules.
         kind: required class of the network, such as `VideoClassifier`.
 
@@ -121,7 +122,8 @@ def _open_trained(path: Path, allow: Sequence[str] | None, kind: type[VideoNetwo
     if repository is not None:
         file, published = repository / WEIGHTS_NAME, published_name(path, repository)
     dataset = training_dataset(checkpoint)
-    return TrainedCheckpoint(repository or path, file_sha256(file), model, clips, dataset, fingerprints, published)
+    digest = checkpoint_sha256(file)
+    return TrainedCheckpoint(repository or path, digest, model, clips, dataset, fingerprints, published)
 
 
 def published_name(path: Path, repository: Path) -> str | None:

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch.nn.parallel import DistributedDataParallel
 
+from lightning_modules.layers.parameter_sharding import is_sharded
 from lightning_modules.tasks.lightning_internals import ddp_options
 
 _BUFFER_OPTIONS = ("forward_sync_buffers", "broadcast_buffers")  # the second is the old name of the first
@@ -33,7 +34,7 @@ def choose_ddp_options(strategy: Strategy, given: Collection[str]) -> None:
 
 
 class BufferBroadcast(pl.Callback):
-    """Callback that gives all ranks the buffers of rank 0 before validation, if DDP does not before each forward pass.
+    """Callback that gives all ranks the buffers of rank 0 before validation, if nothing does before each forward pass.
 
     Those of rank 0 are in checkpoints, too, so that a run that resumes validates like one that was not interrupted.
     """
@@ -41,6 +42,7 @@ class BufferBroadcast(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Broadcasts the buffers; after callbacks that exchange weights, such as EMA, and before precise statistics."""
         wrapper = trainer.strategy.model
-        if isinstance(wrapper, DistributedDataParallel) and not wrapper.broadcast_buffers:
+        is_ddp = isinstance(wrapper, DistributedDataParallel) and not wrapper.broadcast_buffers
+        if is_ddp or is_sharded(pl_module):
             for buffer in pl_module.buffers():
                 dist.broadcast(buffer, src=0)

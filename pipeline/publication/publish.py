@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from datamodules.storage.atomic_write import write_folder_atomically
-from datamodules.storage.local_files import file_sha256
 from datamodules.storage.plain_text import to_json
 from lightning_modules import VideoNetwork
 from lightning_modules.tasks.saved_network import plain_data
@@ -21,6 +20,7 @@ from lightning_modules.weights.model_repository import (
     is_repository,
     write_repository,
 )
+from lightning_modules.weights.sharded_checkpoint import checkpoint_sha256
 from pipeline.cli.terminal import print_text
 from pipeline.inference.output_paths import refuse_unwritable_folder
 from pipeline.inference.trained_checkpoint import CLIP_SETTINGS
@@ -106,7 +106,7 @@ def _origin(path: Path, checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         return ModelConfig.read(path).checkpoint
     known = ("epoch", "global_step", "pytorch-lightning_version")
     position = {name: checkpoint[name] for name in known if isinstance(checkpoint.get(name), (int, str))}
-    return {"name": path.name, "sha256": file_sha256(path), **position}
+    return {"name": path.name, "sha256": checkpoint_sha256(path), **position}
 
 
 def _describe(checkpoint: Mapping[str, Any], origin: dict[str, Any]) -> ModelConfig:

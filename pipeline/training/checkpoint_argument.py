@@ -11,6 +11,7 @@ from typing import Any
 from lightning_modules import VideoNetwork
 from lightning_modules.weights.checkpoint_file import is_own_checkpoint
 from lightning_modules.weights.safe_load import load_plain, require_file
+from lightning_modules.weights.sharded_checkpoint import content_file
 
 _SPECIAL_VALUES = ("best", "last", "hpc", "registry")  # special values that the Trainer resolves
 LINKED_ARGUMENTS = ("class_names", "task", "seed")  # arguments of a model that the data or the run determine
@@ -30,7 +31,7 @@ def read_model_arguments(
     """Checks a checkpoint and returns the model arguments that it holds.
 
     Args:
-        path: value of `--ckpt_path`; special values, URIs and sharded checkpoints are not read.
+        path: value of `--ckpt_path`; special values, URIs and shards of Lightning's own strategies are not read.
         model: import path of the configured model; None if the configuration names no class.
         resumes: whether training resumes from the checkpoint, which then must hold the optimizer's state.
         is_trusted: whether `--weights_only false` was given: a file with pickled objects is then not checked.
@@ -47,9 +48,10 @@ def read_model_arguments(
         return {}
     if (Path(path) / _SHARDED_MARKER).is_file():
         return {}
-    require_file(path, option)
+    file = content_file(path)
+    require_file(file, option)
     try:
-        content = load_plain(path, option, mmap=True)
+        content = load_plain(file, option, mmap=True)
     except ValueError as error:
         if is_trusted:
             return {}

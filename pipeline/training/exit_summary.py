@@ -46,7 +46,7 @@ def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
                 found += [] if newest is None else [callback.store.fetch(newest)]
         elif isinstance(callback, ModelCheckpoint) and (saved := last_saved(callback)) is not None:
             found.append(saved)
-    existing = [path for path in found if path.is_file()]
+    existing = [path for path in found if path.exists()]
     return max(existing, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.plugins.precision.amp import MixedPrecision
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from lightning_modules.layers.parameter_sharding import whole_tensor
 from lightning_modules.layers.torch_internals import leave_out_step
 
 _MAX_KEYS = 8
@@ -108,11 +108,7 @@ class NanGuard(pl.Callback):
         gradients = [gradient for gradient in gradients if gradient is not None]
         if not losses or not gradients:
             return
-        is_bad = get_total_norm(gradients).isfinite().logical_not()
-        if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):  # gradients may be in shards
-            flag = is_bad.int()
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-            is_bad = flag.bool()
+        is_bad = whole_tensor(get_total_norm(gradients)).isfinite().logical_not()
         for buffer, before in self._buffers:
             buffer.copy_(torch.where(is_bad, before, buffer))
         position = f"step {trainer.global_step + 1} in epoch {trainer.current_epoch}"

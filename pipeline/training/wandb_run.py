@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_info
 
 from lightning_modules.weights.safe_load import load_plain
+from lightning_modules.weights.sharded_checkpoint import content_file
 from pipeline.cli.terminal import print_text
 from pipeline.training.secret_patterns import without_secrets
 from pipeline.training.wandb_internals import continue_wandb_run, is_offline_logger, silence_wandb_run
@@ -50,10 +51,11 @@ def make_run_id() -> str:
 
 def read_run_id(path: str) -> str | None:
     """Returns the run id in a checkpoint of `fit`; None if it has none or cannot be read as plain data."""
-    if not Path(path).is_file():
+    file = content_file(path)
+    if not file.is_file():
         return None
     try:
-        content = load_plain(path, path, mmap=True, verify=False)
+        content = load_plain(file, path, mmap=True, verify=False)
         return str(content["callbacks"]["RunMonitor"]["run_id"]) or None
     except (ValueError, OSError, LookupError, TypeError):  # checkpoints are validated elsewhere
         return None
