@@ -138,8 +138,10 @@ def replaced_settings(resolved: str, spec: JobSpec) -> list[str]:
     trainer = yaml.safe_load(resolved).get("trainer") or {}
     if str(_setting_name(trainer.get("strategy"))).rpartition(".")[2] in ("DDPStrategy", "RayDDPStrategy"):
         trainer["strategy"] = "ddp"  # Ray's is a subclass, which takes over the options
+    elif str(_setting_name(trainer.get("strategy"))).endswith("FullyShardedStrategy"):
+        trainer["strategy"] = "fsdp2"
     accelerator = "gpu" if spec.gpus_per_worker else "cpu"
-    neutral = {"strategy": ("auto", "ddp"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
+    neutral = {"strategy": ("auto", "ddp", "fsdp2"), "devices": ("auto", 1, "1"), "num_nodes": (1,)}
     neutral["accelerator"] = ("auto", accelerator, *(("cuda",) if spec.gpus_per_worker else ()))
     replacement = f"the spec's num_workers={spec.num_workers}, gpus_per_worker={spec.gpus_per_worker} hold in its place"
     return [

@@ -178,11 +178,14 @@ def worker_args(args: Sequence[str], run: RunFolder, checkpoint: Path | None) ->
 
     Before the user's arguments, so that these override it: default_root_dir, the run's folder; if that is a URI, a
     folder on this node for the metrics.csv of a fit, which is copied from there. After them, so that they override
-    the user's: the Ray overlay with the accelerator, and the checkpoint to continue from, if there is one.
+    the user's: the Ray overlay with the accelerator, `fsdp2` in its form for Ray if the user asks for it, and the
+    checkpoint to continue from, if there is one.
     """
+    from jobs.training.sharded_strategy import strategy_arguments  # imports torch, which the driver does not need
+
     verb, *rest = resolve_upload_paths(args, upload_root())
     arguments = [verb]
     if run.storage.is_local or verb == "fit":
         arguments.append(f"--trainer.default_root_dir={run.storage.node_folder()}")
-    arguments += [*rest, f"--config={upload_root() / OVERLAY_FILE}"]
+    arguments += [*rest, f"--config={upload_root() / OVERLAY_FILE}", *strategy_arguments(rest)]
     return arguments if checkpoint is None else [*arguments, f"--ckpt_path={checkpoint}"]

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from torch import nn
 
+from lightning_modules.layers.parameter_sharding import class_before_sharding
+
 _STAGES = "stages."
 
 
@@ -45,4 +47,5 @@ def refuse_unknown_prefixes(argument: str, prefixes: Iterable[str], network: nn.
     for prefix in prefixes:
         if not prefix or not any(_begins(name, prefix) for name in names):
             stages = ", ".join(name for name, _ in network.get_submodule(_STAGES[:-1]).named_children())
-            raise ValueError(f"{argument}: {prefix!r} is no layer of {type(network).__name__}; its stages are {stages}")
+            name = class_before_sharding(network).__name__
+            raise ValueError(f"{argument}: {prefix!r} is no layer of {name}; its stages are {stages}")

@@ -35,6 +35,8 @@ _METADATA_NAME = ".metadata"
 _SHARDS_ENTRY = "shards"
 _METADATA_MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
 
+_DAMAGE_ERRORS = (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError)
+
 Keys = tuple[str | int, ...]
 
 
@@ -128,8 +130,7 @@ def write_shards(folder: Path, shards: Mapping[str, Tensor]) -> None:
     try:
         save(dict(shards), storage_writer=FileSystemWriter(folder))
     except CheckpointException as error:
-        rank, (cause, _) = next(iter(error.failures.items()))
-        raise OSError(f"rank {rank}: {cause}") from error
+        raise OSError(_describe(error)) from error
 
 
 def with_shards_folder(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -175,10 +176,9 @@ def fill_shards(
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # each rank reads by itself
             load(dict(targets), storage_reader=_PlainReader(folder), no_dist=True)
-    except (CheckpointException, OSError, ValueError, KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        cause = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except (CheckpointException, *_DAMAGE_ERRORS) as error:
         raise ValueError(
-            f"{description}: its shards in {folder.name} cannot be read ({cause}); copy the whole folder "
+            f"{description}: its shards in {folder.name} cannot be read ({_describe(error)}); copy the whole folder "
             "again from where it came"
         ) from error
     return filled
@@ -196,17 +196,17 @@ def find_shard_damage(path: Path) -> str | None:
                 with zipfile.ZipFile(io.BytesIO(file.read(part.length))) as archive:
                     if archive.testzip() is not None:
                         return f"a checksum in {folder.name}/{part.relative_path} does not fit"
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        RuntimeError,
-        pickle.UnpicklingError,
-    ) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    except _DAMAGE_ERRORS as error:
+        return _describe(error)
     return None
+
+
+def _describe(error: BaseException) -> str:
+    """The first line of an error; of one that ranks had, which rank, and its first line there."""
+    if isinstance(error, CheckpointException):
+        rank, (cause, _) = next(iter(error.failures.items()))
+        return f"rank {rank}: {_describe(cause)}"
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _name(keys: Keys) -> str:

@@ -180,6 +180,8 @@ class CheckpointStore:
         whole = [each.file for each in saved]
         removed = [name for name in self.storage.folders(FOLDER) if _SHARDED_NAME.fullmatch(name) and name not in whole]
         for each in saved:
+            if each.sharded:
+                self.storage.remove_leftovers(each.name)
             if each.sharded and len(names := self.storage.folders(each.name)) > 1:
                 with suppress(ValueError, OSError, KeyError):  # damaged, which others tell
                     used = shards_folder(self.fetch(each)).name

@@ -43,13 +43,36 @@ def given_options(arguments: Sequence[str], group: Sequence[str]) -> set[str]:
         option = argument.partition("=")[0]
         names |= {option.removeprefix(prefix) for prefix in prefixes if option.startswith(prefix)}
     for config in _config_values(arguments):
-        is_text = "\n" in config or config.lstrip().startswith("{")
-        content: Any = yaml.safe_load(config if is_text else Path(config).read_text(encoding="utf-8"))
-        for part in (content, *(content.values() if isinstance(content, dict) else ())):  # and below a verb's name
-            for key in group:
-                part = part.get(key) if isinstance(part, dict) else None
+        for part in _entries(config, group):
             names |= set(part) if isinstance(part, dict) else set()
     return names
+
+
+def given_value(arguments: Sequence[str], option: Sequence[str]) -> Any:
+    """The value that a command line or its configuration files set last for an option; None where none does.
+
+    Args:
+        arguments: the command line.
+        option: keys that lead to it, such as `("trainer", "strategy")`.
+    """
+    given = None
+    for argument, following in itertools.pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        if name == f"--{'.'.join(option)}":
+            given = value if equals else following
+        for config in _config_values([argument, following]):
+            given = next((part for part in _entries(config, option) if part is not None), given)
+    return given
+
+
+def _entries(config: str, keys: Sequence[str]) -> Iterator[Any]:
+    """What a configuration, file or text, has under keys, at its top and below the name of a verb; None for nothing."""
+    is_text = "\n" in config or config.lstrip().startswith("{")
+    content: Any = yaml.safe_load(config if is_text else Path(config).read_text(encoding="utf-8"))
+    for part in (content, *(content.values() if isinstance(content, dict) else ())):
+        for key in keys:
+            part = part.get(key) if isinstance(part, dict) else None
+        yield part
 
 
 def describe_yaml_error(error: Exception) -> str:

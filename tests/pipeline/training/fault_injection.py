@@ -127,3 +127,22 @@ class FailInValidation(pl.Callback):
 
     def on_validation_batch_start(self, trainer, model, batch, batch_idx):
         raise RuntimeError("the machine is on fire")
+
+
+class EmptyBatches(pl.Callback):
+    """Leaves a rank without videos at a step, as if none of them could be decoded."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.rank, self.step = rank, step
+
+    def on_train_start(self, trainer, model):
+        step = model.training_step
+
+        def training_step(batch, batch_idx):
+            if (trainer.global_rank, batch_idx) == (self.rank, self.step):
+                batch = batch._replace(
+                    clips=batch.clips[:0], video_index=batch.video_index[:0], labels=batch.labels[:0], keys=()
+                )
+            return step(batch, batch_idx)
+
+        model.training_step = training_step

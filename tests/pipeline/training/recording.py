@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -116,3 +117,23 @@ class _Dispatched(TorchDispatchMode):
         elif name in _DISPATCHED_READS:
             self.counter.note_place(name)
         return func(*args, **(kwargs or {}))
+
+
+class RecordBytes(pl.Callback):
+    """FOLDER/STRATEGY{rank}: the bytes of parameters, gradients and optimizer that this rank has, after a step."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_before_zero_grad(self, trainer, model, optimizer):
+        state = [value for of_weight in optimizer.state.values() for value in of_weight.values()]
+        kinds = [list(model.parameters()), [weight.grad for weight in model.parameters()], state]
+        if all(kinds) and kinds[1][0] is not None:
+            self.folder.mkdir(exist_ok=True)
+            counts = [sum(_local(tensor).nbytes for tensor in kind) for kind in kinds]
+            path = self.folder / f"{type(trainer.strategy).__name__}{trainer.global_rank}"
+            path.write_text(" ".join(map(str, counts)))
+
+
+def _local(tensor):
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
