@@ -16,7 +16,7 @@ class RayFullyShardedStrategy(FullyShardedStrategy):
     @property
     def root_device(self) -> torch.device:
         """The device of this train worker."""
-        device: torch.device = ray.train.torch.get_device()  # type: ignore[no-untyped-call]
+        device: torch.device = ray.train.torch.get_device()
         return device
 
 

@@ -96,9 +96,9 @@ class FullyShardedStrategy(ModelParallelStrategy):
             if self._layer_sync:
                 self.model = self._layer_sync.apply(self.model)
         self.model = self.precision_plugin.convert_module(self.model)
-        self.model_to_device()
-        if is_fit:
+        if is_fit:  # unit by unit to the device, which never has the whole network
             shard_parameters(self.lightning_module, self.device_mesh["data_parallel"])
+        self.model_to_device()
         self.barrier()
         if is_fit:
             self.setup_optimizers(trainer)
