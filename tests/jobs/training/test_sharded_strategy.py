@@ -34,7 +34,7 @@ def test_a_command_that_asks_for_it_gets_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_job_saves_in_shards_and_resumes(
+def test_a_job_saves_in_shards(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, motion_dataset: Path
 ) -> None:
     data = {"root": str(motion_dataset), "batch_size": 4, "crop_size": 32, "flip_probability": 0.0, "num_workers": 0}
