@@ -1,5 +1,6 @@
 """RayFullyShardedStrategy: the strategy `fsdp2` of `pipeline fit` under Ray Train."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,4 +31,5 @@ def strategy_arguments(args: Sequence[str]) -> list[str]:
     name = str(given.get("class_path") if isinstance(given, dict) else given).rpartition(".")[2]
     if name not in (NAME, FullyShardedStrategy.__name__, RayFullyShardedStrategy.__name__):
         return []
-    return [f"--trainer.strategy={RayFullyShardedStrategy.__module__}.{RayFullyShardedStrategy.__name__}"]
+    class_path = f"{RayFullyShardedStrategy.__module__}.{RayFullyShardedStrategy.__name__}"
+    return [f"--config={json.dumps({'trainer': {'strategy': {'class_path': class_path}}})}"]

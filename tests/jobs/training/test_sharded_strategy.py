@@ -11,7 +11,7 @@ from jobs.training.sharded_strategy import strategy_arguments
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from tests.jobs.conftest import SPEC, Run
 
-RAY = ["--trainer.strategy=jobs.training.sharded_strategy.RayFullyShardedStrategy"]
+RAY = ['--config={"trainer": {"strategy": {"class_path": "jobs.training.sharded_strategy.RayFullyShardedStrategy"}}}']
 
 
 def test_a_command_that_asks_for_it_gets_it(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def largest_difference(first: dict, second: dict) -> float:
 
 
 def augmented(config, folder: Path) -> str:  # noqa: F811
-    """A configuration of ten steps on two ranks with all that is random, which writes down bytes to `folder / bytes`."""
+    """A configuration of ten steps on two ranks with all that is random, which notes bytes in `folder / bytes`."""
     record = {
         "class_path": "tests.pipeline.training.recording.RecordBytes",
         "init_args": {"folder": str(folder / "bytes")},
