@@ -7,7 +7,6 @@ from typing import Any, Protocol, cast
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.optimizer import _optimizers_to_device
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import ModelParallelStrategy, Strategy, StrategyRegistry
 from pytorch_lightning.trainer.states import TrainerFn
@@ -103,8 +102,6 @@ class FullyShardedStrategy(ModelParallelStrategy):
         if is_fit:
             self.setup_optimizers(trainer)
         self.setup_precision_plugin()
-        if is_fit:
-            _optimizers_to_device(self.optimizers, self.root_device)
 
     def on_validation_start(self) -> None:
         """Gathers the parameters for the validations of a fit; a collective."""
