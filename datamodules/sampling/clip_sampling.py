@@ -9,7 +9,7 @@ and clips of 3 frames with interval 2 (span 5):
     whole_video, max_frames=9:    [0 2 4 6 8]                    the whole video, every second frame
                  max_frames=4:    [0 2 4]  [4 6 8]               the fewest equal clips of at most 4 frames
     clips_by_second at 5 fps:     [0 2 4]  [5 7 9]               around 2.5, and around 7.5: from 2.5 - 5 / 2 = 0
-    segments:                     one of 0..2, of 3..5 and of 6..9; in tests, num_clips=1: [1 5 8]
+    segments:                     in [0, 3.3), [3.3, 6.7), [6.7, 10); in tests, num_clips=1: [1 5 8]
     a video of 4 frames, loop:    [0 2 0]                        (4 is read as 4 mod 4)
                     repeat_last:  [0 2 3]
 
