@@ -1,18 +1,19 @@
 """Color jitter on clips: brightness, contrast, saturation and hue with a given probability, in random order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
 from datamodules.transforms import pixel_operations as pixels
-from datamodules.transforms.rand_augment import AugmentationStep
+from datamodules.transforms.batched_steps import AugmentationStep, Change, LevelTable, PixelOperation, apply_steps
 
-_OPERATIONS = {
-    "brightness": pixels.brightness,
-    "contrast": pixels.contrast,
-    "saturation": pixels.color,
-    "hue": pixels.hue,
+_OPERATIONS: dict[str, PixelOperation] = {
+    "brightness": LevelTable(pixels.brightness_table),
+    "contrast": LevelTable(pixels.contrast_table),
+    "saturation": Change(pixels.color),
+    "hue": Change(pixels.hue),
 }
 
 
@@ -56,11 +57,9 @@ class ColorJitter:
         return steps if is_applied else []
 
     @staticmethod
-    def apply(clip: Tensor, steps: list[AugmentationStep]) -> Tensor:
-        """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
-        for step in steps:
-            clip = _OPERATIONS[step.operation](clip, step.value)
-        return clip
+    def apply(clips: Tensor, steps: Sequence[Sequence[AugmentationStep]]) -> Tensor:
+        """Applies each clip's steps: uint8 (N, T, H, W, C) to the same shape, all frames equally."""
+        return apply_steps(clips, steps, _OPERATIONS)
 
     @staticmethod
     def describe(steps: list[AugmentationStep]) -> list[str]:

@@ -1,6 +1,7 @@
 """RandAugment on clips (Cubuk et al. 2020): a few of fourteen operations, all with the same magnitude."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,22 +9,23 @@ import numpy as np
 from torch import Tensor
 
 from datamodules.transforms import pixel_operations as pixels
+from datamodules.transforms.batched_steps import (
+    AugmentationStep,
+    Change,
+    LevelTable,
+    Motion,
+    PixelOperation,
+    apply_steps,
+)
 
 _MAX_MAGNITUDE = 10  # largest magnitude on the paper's scale, section 3
-
-
-class AugmentationStep(NamedTuple):
-    """One operation and its value, in the operation's own unit; 0 if it has no parameter."""
-
-    operation: str
-    value: float
 
 
 class Operation(NamedTuple):
     """An augmentation operation and its range of values.
 
     Attributes:
-        apply: function of the clip and the value that returns the clip.
+        pixels: what it does to clips; None for nothing.
         description: format string that describes the value.
         min_value: value at magnitude 0, which leaves the clip unchanged.
         max_value: value at magnitude 10.
@@ -31,7 +33,7 @@ class Operation(NamedTuple):
         integral: whether the value is an integer.
     """
 
-    apply: Callable[[Tensor, float], Tensor]
+    pixels: PixelOperation | None
     description: str
     min_value: float = 0.0
     max_value: float = 0.0
@@ -39,31 +41,42 @@ class Operation(NamedTuple):
     integral: bool = False
 
 
-def _shift(clip: Tensor, across: float, down: float) -> Tensor:
-    height, width = clip.shape[1:3]
-    return pixels.affine(clip, (1, 0, 0, 1), (-round(across * width), -round(down * height)))
+def _rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
+    sine, cosine = math.sin(math.radians(degrees)), math.cos(math.radians(degrees))
+    return cosine, -sine, sine, cosine, 0, 0  # counterclockwise
 
 
 # The paper's K = 14 operations, section 3, with the ranges of AutoAugment (Cubuk et al. 2019, table 6), whose shifts
 # are 150 pixels of an image of 331.
 OPERATIONS = {
-    "identity": Operation(lambda clip, _: clip, ""),
-    "autocontrast": Operation(lambda clip, _: pixels.autocontrast(clip), ""),
-    "equalize": Operation(lambda clip, _: pixels.equalize(clip), ""),
-    "rotate": Operation(pixels.rotate, " by {:.1f} degrees", 0, 30, signed=True),
-    "solarize": Operation(lambda clip, value: pixels.solarize(clip, int(value)), " from {:.0f}", 256, 0, integral=True),
-    "color": Operation(pixels.color, " x {:.2f}", 1, 1.9, signed=True),
-    "posterize": Operation(
-        lambda clip, value: pixels.posterize(clip, int(value)), " to {:.0f} bits", 8, 4, integral=True
+    "identity": Operation(None, ""),
+    "autocontrast": Operation(LevelTable(pixels.autocontrast_table), ""),
+    "equalize": Operation(LevelTable(pixels.equalize_table), ""),
+    "rotate": Operation(Motion(_rotation), " by {:.1f} degrees", 0, 30, signed=True),
+    "solarize": Operation(LevelTable(pixels.solarize_table), " from {:.0f}", 256, 0, integral=True),
+    "color": Operation(Change(pixels.color), " x {:.2f}", 1, 1.9, signed=True),
+    "posterize": Operation(LevelTable(pixels.posterize_table), " to {:.0f} bits", 8, 4, integral=True),
+    "contrast": Operation(LevelTable(pixels.contrast_table), " x {:.2f}", 1, 1.9, signed=True),
+    "brightness": Operation(LevelTable(pixels.brightness_table), " x {:.2f}", 1, 1.9, signed=True),
+    "sharpness": Operation(Change(pixels.sharpness), " x {:.2f}", 1, 1.9, signed=True),
+    "shear x": Operation(Motion(lambda value, *_: (1, value, 0, 1, 0, 0)), " by {:.2f}", 0, 0.3, signed=True),
+    "shear y": Operation(Motion(lambda value, *_: (1, 0, value, 1, 0, 0)), " by {:.2f}", 0, 0.3, signed=True),
+    "translate x": Operation(
+        Motion(lambda value, height, width: (1, 0, 0, 1, -round(value * width), 0)),
+        " by {:.0%}",
+        0,
+        150 / 331,
+        signed=True,
     ),
-    "contrast": Operation(pixels.contrast, " x {:.2f}", 1, 1.9, signed=True),
-    "brightness": Operation(pixels.brightness, " x {:.2f}", 1, 1.9, signed=True),
-    "sharpness": Operation(pixels.sharpness, " x {:.2f}", 1, 1.9, signed=True),
-    "shear x": Operation(lambda clip, value: pixels.affine(clip, (1, value, 0, 1)), " by {:.2f}", 0, 0.3, signed=True),
-    "shear y": Operation(lambda clip, value: pixels.affine(clip, (1, 0, value, 1)), " by {:.2f}", 0, 0.3, signed=True),
-    "translate x": Operation(lambda clip, value: _shift(clip, value, 0), " by {:.0%}", 0, 150 / 331, signed=True),
-    "translate y": Operation(lambda clip, value: _shift(clip, 0, value), " by {:.0%}", 0, 150 / 331, signed=True),
+    "translate y": Operation(
+        Motion(lambda value, height, width: (1, 0, 0, 1, 0, -round(value * height))),
+        " by {:.0%}",
+        0,
+        150 / 331,
+        signed=True,
+    ),
 }
+_PIXELS = {name: operation.pixels for name, operation in OPERATIONS.items()}
 
 
 @dataclass(frozen=True)
@@ -102,11 +115,9 @@ class RandAugment:
         return steps
 
     @staticmethod
-    def apply(clip: Tensor, steps: list[AugmentationStep]) -> Tensor:
-        """Applies the steps: uint8 (T, H, W, C) to the same shape, all frames equally."""
-        for step in steps:
-            clip = OPERATIONS[step.operation].apply(clip, step.value)
-        return clip
+    def apply(clips: Tensor, steps: Sequence[Sequence[AugmentationStep]]) -> Tensor:
+        """Applies each clip's steps: uint8 (N, T, H, W, C) to the same shape, all frames equally."""
+        return apply_steps(clips, steps, _PIXELS)
 
     @staticmethod
     def describe(steps: list[AugmentationStep]) -> list[str]:

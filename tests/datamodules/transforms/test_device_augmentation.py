@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.datamodule import ShardedVideoDataModule
 from datamodules.sampling.batch_sampler import ResumePoint
+from datamodules.transforms.batched_steps import AugmentationStep
 from datamodules.transforms.color_jitter import ColorJitter
 from datamodules.transforms.device_augmentation import Augmentation
-from datamodules.transforms.rand_augment import OPERATIONS, AugmentationStep, RandAugment
+from datamodules.transforms.rand_augment import OPERATIONS, RandAugment
 from tests.lightning_modules.clip_batches import moving_bars
 
 BOTH = Augmentation(RandAugment(2, 7.0), ColorJitter())
@@ -25,6 +27,32 @@ def colored(frames: int = 2) -> torch.Tensor:
 def batch_of(seeds):
     clips = colored().repeat(len(seeds), 1, 1, 1, 1)
     return moving_bars(len(seeds))._replace(clips=clips, seeds=list(seeds))
+
+
+def apply(clip, step):
+    return RandAugment.apply(clip[None], [[step]])[0]
+
+
+class CountCalls(TorchDispatchMode):
+    """Counts the operators that run."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_clips_of_a_batch_become_what_they_become_alone_in_fewer_calls():
+    clips = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 2, 12, 14, 3), dtype=np.uint8))
+    steps = [BOTH._draw_steps(seed) for seed in range(64)]
+    before = clips.clone()
+    with CountCalls() as alone:
+        expected = torch.cat([BOTH._augment(clips[[number]], [own]) for number, own in enumerate(steps)])
+    with CountCalls() as together:
+        assert torch.equal(BOTH._augment(clips, steps), expected)
+    assert torch.equal(clips, before)
+    assert together.calls < alone.calls / 8
 
 
 def test_an_augmentation_follows_from_the_seed_alone():
@@ -91,13 +119,12 @@ def test_magnitude_zero_changes_nothing():
     for _ in range(100):
         [step] = RandAugment(1, 0).draw(generator)
         if step.operation not in ("autocontrast", "equalize"):
-            assert torch.equal(RandAugment.apply(clip, [step]), clip), step
+            assert torch.equal(apply(clip, step), clip), step
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_operation_keeps_shape_and_type(name):
-    operation = OPERATIONS[name]
-    result = operation.apply(colored(), operation.max_value)
+    result = apply(colored(), AugmentationStep(name, OPERATIONS[name].max_value))
     assert (result.shape, result.dtype) == (colored().shape, torch.uint8)
 
 
@@ -118,15 +145,15 @@ def test_words():
 
 def test_a_shift_moves_the_picture_and_not_the_window():
     clip = torch.arange(10, dtype=torch.uint8).reshape(1, 1, 10, 1).repeat(1, 2, 1, 3)
-    moved = RandAugment.apply(clip, [AugmentationStep("translate x", 0.3)])
+    moved = apply(clip, AugmentationStep("translate x", 0.3))
     assert moved[0, 0, :, 0].tolist() == [128, 128, 128, 0, 1, 2, 3, 4, 5, 6]
-    down = RandAugment.apply(clip.transpose(1, 2), [AugmentationStep("translate y", 0.3)])
+    down = apply(clip.transpose(1, 2), AugmentationStep("translate y", 0.3))
     assert torch.equal(down, moved.transpose(1, 2))
 
 
 def test_a_shear_moves_rows_along_x_and_columns_along_y():
     picture = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3, 1).repeat(1, 1, 1, 3)
-    across, down = (RandAugment.apply(picture, [AugmentationStep(f"shear {axis}", 1.0)])[0, ..., 0] for axis in "xy")
+    across, down = (apply(picture, AugmentationStep(f"shear {axis}", 1.0))[0, ..., 0] for axis in "xy")
     assert across.tolist() == [[128, 1, 2], [4, 5, 6], [8, 9, 128]]
     assert down.tolist() == [[128, 2, 6], [1, 5, 9], [4, 8, 128]]
 
