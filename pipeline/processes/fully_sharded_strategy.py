@@ -168,7 +168,12 @@ class FullyShardedStrategy(ModelParallelStrategy):
             states = self._fill_optimizer_states(states, target=self._shard_like_parameter)
         else:
             states = map_tensors(states, self._shard_like_parameter)
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        kernels = [group.get("fused") for group in groups]
         Strategy.load_optimizer_state_dict(self, states)
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        for group, fused in zip(groups, kernels, strict=True):
+            group["fused"] = fused  # that of a network without shards may have no kernel for them
 
     def _shard_like_parameter(self, keys: Keys, tensor: Tensor) -> Tensor:
         """A tensor of an optimizer's state in the shards of its parameter; a `meta` tensor becomes empty shards."""
