@@ -60,20 +60,21 @@ def fuse(
     refuse_unwritable_folder(out)
     shares = _normalize_weights(weights, len(results))
     videos = None if data is None else DatasetIndex.open(data)
-    folds = _common_folds(results)
+    names = [str(path) for path in results]
+    folds = _common_folds(names)
     if folds:
         parts = {
-            fold: _fuse_results([f"{name}/fold-{fold}" for name in results], shares, average, common) for fold in folds
+            fold: _fuse_results([f"{name}/fold-{fold}" for name in names], shares, average, common) for fold in folds
         }
         _write_folds(out, parts, videos, seed)
     else:
-        scored, title, notes = _fuse_results(results, shares, average, common)
+        scored, title, notes = _fuse_results(names, shares, average, common)
         report = write_results(out, scored, title, {"notes": notes}, videos, seed)
         print_report(title, report, {}, [out / name for name in FILES])
         if report["missing"]:
             lost = ", ".join(map(printable, report["missing"]))
             print_text(f"without scores in one of them, so counted as wrong: {lost}")
-    for share, name in zip(shares, results, strict=True):
+    for share, name in zip(shares, names, strict=True):
         print_text(f"{share:.0%} of {name}")
 
 
