@@ -142,6 +142,7 @@ def test_the_same_again_is_finished(trained: subprocess.CompletedProcess[str], r
     assert "this run has finished already; there is nothing to do" in again.stdout
 
 
+@pytest.mark.slow
 def test_stop(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
     arguments = ["submit", "--name", "long", "--no_check", "--", "fit", "--config", "mine.yaml", "--model.delay", "60"]
     job = run_jobs(*arguments).stdout.split()[1]
@@ -155,6 +156,7 @@ def test_stop(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> N
     assert stopped.stdout.strip() == f"{job}: STOPPED", stopped.stderr
 
 
+@pytest.mark.slow
 def test_pack_is_the_same_as_on_one_machine(
     local: local_state.LocalCluster, run_jobs: Run, folder: Path, originals: Path
 ) -> None:

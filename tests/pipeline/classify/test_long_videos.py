@@ -42,6 +42,7 @@ def peaks_mib(commands: list[list[str]]) -> list[float]:
     return [float(line) for line in told.split()]
 
 
+@pytest.mark.slow
 def test_a_long_video_takes_no_more_memory_than_a_short_one(motion_checkpoint: Path, tmp_path: Path) -> None:
     """Frames of 10 s of 720p take 0.7 GB; clips of 100 x 16 of them, as one array, 4.4 GB."""
     for name, seconds in (("short", 2), ("long", 10)):

@@ -193,7 +193,9 @@ def test_strict_makes_no_dataset_of_any_size(packed: Path, originals: Path, tmp_
         pack(PackOptions(tmp_path / "out", [tmp_path / "list.csv"], originals, short_side=[24, 16]))
 
 
-def test_verify_holds_the_renditions_against_each_other(packed: Path, originals: Path, tmp_path: Path) -> None:
+def test_verify_holds_the_renditions_against_each_other(
+    packed: Path, originals: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def wrong(spoil: str) -> str:
         data = shutil.copytree(packed, tmp_path / spoil)
         small = data / SMALLER
@@ -208,11 +210,9 @@ def test_verify_holds_the_renditions_against_each_other(packed: Path, originals:
             pack(PackOptions(tmp_path / "fewer16", [originals / "list.csv"], name="out", short_side=16, fps=5.0))
             shutil.rmtree(small)
             shutil.move(tmp_path / "fewer16", small)
-        done = subprocess.run(
-            [*command(data, originals)[:3], "verify", "--data", str(data)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode != 0
-        return done.stdout
+        capsys.readouterr()
+        assert main(["verify", "--data", str(data)]) != 0
+        return capsys.readouterr().out
 
     assert "short16: there is no whole dataset of this rendition" in wrong("missing")
     assert "short16/out-" in wrong("shard")
