@@ -10,7 +10,7 @@ from tests.docs_commands import FIGHTS, OWN_VIDEOS, WEIGHTS, commands, section, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2700)
+@pytest.mark.timeout(3600)
 def test_the_tour(run, copy):
     printed = {line: run(line) for line in tour()}
     [charades] = [text for line, text in printed.items() if "pack --format charades" in line]
