@@ -1,6 +1,6 @@
 # A clone and Python 3.11 or newer are all that these need; each makes the virtual environment itself.
 #
-#   make demo        the main job from nothing, on data that it makes: about 4 minutes on 2 cores after the installation
+#   make demo        the main job from nothing, on data that it makes: about 5 minutes on 2 cores after the installation
 #   make test        the test suite
 #   make test-slow   the long proofs: clusters, kills, real clips
 #   make gpu-check   on a machine with a GPU: the tests that need one, and a table of speeds beside the goals

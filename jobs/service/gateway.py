@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
@@ -67,6 +68,7 @@ class Gateway:
         app.add_api_route("/v1/labels", self.labels, methods=["GET"], openapi_extra=LABELS, summary="Classes")
         app.add_api_route("/healthz", self.health, methods=["GET"], summary="Whether requests are answered")
         app.add_api_route("/metrics", self.metrics, methods=["GET"], summary="Figures for Prometheus")
+        app.add_exception_handler(HTTPException, _unknown_address)
         return UploadGuard(app, token, OPEN_PATHS)
 
     async def classify(self, request: Request) -> Response:
@@ -147,6 +149,11 @@ class Gateway:
     def _retry_after(self) -> int:
         """Seconds after which a place is likely to be free."""
         return max(1, math.ceil(self._usual_s))
+
+
+async def _unknown_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, f"there is no {request.method} {request.url.path} here; see /docs")
 
 
 def _busy(retry_s: int) -> Response:

@@ -65,8 +65,7 @@ def check_search_space(space: SearchSpace, args: Sequence[str], resolved: str, s
     with KillableProcess(os.environ | {"PYTHONPATH": str(staged)}, origin, inherit_path=False) as child:
         logged = child.call(logged_metrics, configuration, timeout=CHECK_TIMEOUT_S)
         if logged and space.metric not in logged:
-            hint = suggest(space.metric, logged, f"it logs {', '.join(logged)}")
-            raise ValueError(f"metric={space.metric}: the fit does not log it; {hint}")
+            raise ValueError(f"metric={space.metric}: the fit does not log it; it logs {', '.join(logged)}")
         for name, distribution in space.parameters.items():
             for value in distribution.extreme_values():
                 command = [*args, *option_arguments({name: value})]

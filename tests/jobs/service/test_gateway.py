@@ -93,6 +93,9 @@ def test_the_labels_health_figures_and_documentation(
         "responses"
     ].keys()
     assert requests.get(f"{url}/docs", timeout=60).status_code == 200
+    unknown = requests.get(f"{url}/v1/nothing", timeout=60)
+    assert (unknown.status_code, unknown.json()) == (404, {"error": "there is no GET /v1/nothing here; see /docs"})
+    assert requests.get(f"{url}/v1/classify", timeout=60).status_code == 405
     classifier.reason = "no replica is running"
     try:
         answer = requests.get(f"{url}/healthz", timeout=60)
