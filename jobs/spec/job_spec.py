@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
-
-from pipeline.cli.config_files import describe_yaml_error
+from pipeline.cli.config_files import read_yaml_file
 from pipeline.cli.errors import suggest
 from pipeline.training.secret_patterns import find_secret, is_secret_variable
 
@@ -183,10 +181,7 @@ def read_spec_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"spec={path}: there is no such file; jobs/configs has examples")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"spec={path}: not a YAML file: {describe_yaml_error(error)}") from None
+    content = read_yaml_file(path, "spec")
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-import yaml
-
-from pipeline.cli.config_files import describe_yaml_error
+from pipeline.cli.config_files import read_yaml_file
 from pipeline.cli.errors import suggest
 
 SearchName = Literal["random", "grid", "optuna"]
@@ -171,10 +169,7 @@ def read_search_space(path: str | Path) -> SearchSpace:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"space={path}: there is no such file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"space={path}: not a YAML file: {describe_yaml_error(error)}") from None
+    content = read_yaml_file(path, "space")
     if not isinstance(content, dict):
         held = "nothing" if content is None else f"a {type(content).__name__}"
         raise ValueError(f"space={path}: must hold `metric:` and `parameters:`, and holds {held}")

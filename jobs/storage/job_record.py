@@ -100,12 +100,7 @@ class JobRecord:
 
     def read(self) -> dict[str, Any] | None:
         """The record; None if there is none."""
-        content = self.run.storage.read(RECORD_FILE)
-        try:
-            recorded: dict[str, Any] | None = None if content is None else json.loads(content)
-        except ValueError:
-            raise ValueError(f"{self.run.address}/{RECORD_FILE} cannot be read: it is damaged") from None
-        return recorded
+        return self.run.read_record(RECORD_FILE)
 
     def unpack(self, folder: Path) -> Job:
         """Extract the upload of the job into an empty folder.

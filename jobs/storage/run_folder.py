@@ -100,6 +100,19 @@ class RunFolder:
         lines = [json.dumps(each) for each in [*self.read_failures(), failure]]
         self.write(FAILURES_FILE, ("\n".join(lines) + "\n").encode())
 
+    def read_record(self, name: str) -> dict[str, Any] | None:
+        """The content of a JSON file of this folder; None if there is none.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        content = self.storage.read(name)
+        try:
+            recorded: dict[str, Any] | None = None if content is None else json.loads(content)
+        except ValueError:
+            raise ValueError(f"{self.address}/{name} cannot be read: it is damaged") from None
+        return recorded
+
     def write(self, name: str, content: bytes, *, make_folder: bool = True) -> None:
         """Write a small file of the run's folder atomically.
 

@@ -195,12 +195,7 @@ class SearchRecord:
         self.run.write("result.json", json.dumps(content, indent=1).encode())
 
     def _read(self) -> dict[str, Any] | None:
-        content = self.run.storage.read(SEARCH_FILE)
-        try:
-            recorded: dict[str, Any] | None = None if content is None else json.loads(content)
-        except ValueError:
-            raise ValueError(f"{self.run.address}/{SEARCH_FILE} cannot be read: it is damaged") from None
-        return recorded
+        return self.run.read_record(SEARCH_FILE)
 
 
 def trial_name(number: int) -> str:

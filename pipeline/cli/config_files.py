@@ -20,10 +20,7 @@ def refuse_bad_configs(arguments: Sequence[str]) -> None:
             continue
         if not path.is_file():
             raise ValueError(f"config={config}: {_describe_missing_file(path)}; name a YAML file")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"config={config}: not a YAML file: {describe_yaml_error(error)}") from None
+        content = read_yaml_file(path, "config")
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             actual = "nothing" if content is None else f"a {type(content).__name__}"
             actual = "keys that are no names" if isinstance(content, dict) else actual
@@ -73,6 +70,22 @@ def _entries(config: str, keys: Sequence[str]) -> Iterator[Any]:
         for key in keys:
             part = part.get(key) if isinstance(part, dict) else None
         yield part
+
+
+def read_yaml_file(path: Path, option: str) -> Any:
+    """The content of an existing YAML file.
+
+    Args:
+        path: the file.
+        option: the option that names it, for the message.
+
+    Raises:
+        ValueError: it is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{option}={path}: not a YAML file: {describe_yaml_error(error)}") from None
 
 
 def describe_yaml_error(error: Exception) -> str:
