@@ -195,11 +195,13 @@ class InflatedConv3d(nn.Conv3d):
 
 def _inflated_norm(layer: nn.BatchNorm2d) -> nn.BatchNorm3d:
     inflated = nn.BatchNorm3d(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+    reference = layer.weight if layer.affine else layer.running_mean
+    if reference is not None:
+        inflated.to(reference)  # before the state is loaded, which would be rounded to float32
     inflated.load_state_dict(layer.state_dict())
     for name, parameter in layer.named_parameters():
         inflated.get_parameter(name).requires_grad_(parameter.requires_grad)
-    reference = layer.weight if layer.affine else layer.running_mean
-    return inflated if reference is None else inflated.to(reference)
+    return inflated
 
 
 def _resolved_padding(layer: nn.Conv2d) -> tuple[int, ...]:
