@@ -169,8 +169,9 @@ class ShardedVideoDataModule(pl.LightningDataModule):
         if self.trainer is None:
             return SplitLoaders(self.index, self.options, self.decoder, 0, 1)
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        is_on_gpu = self.trainer.strategy.root_device.type == "cuda"
-        return SplitLoaders(self.index, self.options, self.decoder, rank, world_size, is_on_gpu)
+        device = self.trainer.strategy.root_device
+        gpu = device if device.type == "cuda" else None  # on a CPU there is nothing to move
+        return SplitLoaders(self.index, self.options, self.decoder, rank, world_size, gpu)
 
     def share_of_epoch(self, steps: int) -> float:
         """Share of the epoch's samples that all ranks have trained on after `steps` steps of the epoch, in [0, 1]."""

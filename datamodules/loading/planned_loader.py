@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from datamodules.annotations.refusals import CRASH, HANG
 from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
+from datamodules.device_transfer import DeviceTransfer, move_one_ahead
 from datamodules.loading.clip_reader import ClipReader, ReadFailure, describe_video_location
 from datamodules.loading.shared_memory import SharedMemoryPool, return_when_collected
 from datamodules.loading.worker_heartbeat import WorkerHeartbeats
@@ -40,6 +42,7 @@ class PlannedLoader:
         requests: batch sampler of this rank.
         max_skipped: videos that may be skipped in one pass before the run ends with DecodeError.
         timeout_s: seconds that reading one video may take in a worker; 0 for no limit.
+        device: the device that batches are moved to one ahead; None leaves them on the host.
         options: keyword arguments of the DataLoader, such as `num_workers` and `pin_memory`.
     """
 
@@ -49,6 +52,7 @@ class PlannedLoader:
         requests: TrainRequests | EvaluationRequests,
         max_skipped: int = 0,
         timeout_s: float = 0,
+        device: torch.device | None = None,
         **options: Any,
     ) -> None:
         self.sampler = requests  # attributes on which Lightning calls `set_epoch`
@@ -56,6 +60,7 @@ class PlannedLoader:
         self._reader = reader
         self._max_skipped = max_skipped
         self._timeout_s = timeout_s
+        self._device = device
         self._options = options
         self._watchdog: WorkerWatchdog | None = None
         self._memory: SharedMemoryPool | None = None
@@ -91,6 +96,11 @@ class PlannedLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[ClipBatch]:
+        batches = self._checked_batches()
+        return batches if self._device is None else move_one_ahead(batches, DeviceTransfer(self._device))
+
+    def _checked_batches(self) -> Iterator[ClipBatch]:
+        """Yields the batches; raises what a worker reports, and DecodeError where too many videos were skipped."""
         skipped = 0
         for batch in self._batches():
             if isinstance(batch, ReadFailure):

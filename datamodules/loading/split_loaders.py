@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from datamodules.batch import STREAM_CHANNELS
 from datamodules.dataset.dataset_index import DatasetIndex
@@ -30,8 +31,8 @@ class SplitLoaders:
         decoder: resolved name of the decoder.
         rank: global rank of this process.
         world_size: number of ranks.
-        pin_memory: copy batches into page-locked memory, from which a GPU fetches them while it computes; it makes a
-            context on the GPU, so only where the network is on one.
+        device: the GPU of the network, to which batches are moved one ahead, through page-locked memory, which makes a
+            context on it; None where the network is on a CPU.
     """
 
     index: DatasetIndex
@@ -39,7 +40,7 @@ class SplitLoaders:
     decoder: str
     rank: int
     world_size: int
-    pin_memory: bool = False
+    device: torch.device | None = None
 
     @property
     def training_rows(self) -> np.ndarray:
@@ -65,7 +66,7 @@ class SplitLoaders:
         reader = self._make_reader(rows, sampler, transform, skip_errors=True, unmirrored=unmirrored)
         self._log_quarantined(rows, options.train_split)
         max_skipped = int(options.max_skipped_fraction * len(rows) / self.world_size)
-        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments(), pin_memory=self.pin_memory)
+        return self._make_loader(reader, requests, max_skipped)
 
     def validation(self) -> PlannedLoader:
         """Loader of evenly spread clips of the validation split."""
@@ -114,7 +115,14 @@ class SplitLoaders:
         is_done = None if done_rows is None or not len(done_rows) else np.isin(rows, done_rows)
         requests = EvaluationRequests(len(rows), batch_size, self.rank, self.world_size, is_done)
         max_skipped = len(rows) if allow_missing else 0
-        return PlannedLoader(reader, requests, max_skipped, **options.worker_arguments(), pin_memory=self.pin_memory)
+        return self._make_loader(reader, requests, max_skipped)
+
+    def _make_loader(
+        self, reader: ClipReader, requests: TrainRequests | EvaluationRequests, max_skipped: int
+    ) -> PlannedLoader:
+        is_on_gpu = self.device is not None and self.device.type == "cuda"
+        workers = self.options.worker_arguments()
+        return PlannedLoader(reader, requests, max_skipped, device=self.device, pin_memory=is_on_gpu, **workers)
 
     def _make_reader(
         self,

@@ -28,8 +28,9 @@ class RunMonitor(pl.Callback):
     samples: videos that all ranks have consumed, over all epochs. seconds: training time of all attempts. attempt:
     number of this start of the run, from 1. lr, and lr/x10 for layers with ten times the learning rate. clips_per_s:
     sum over ranks. data_wait: share of time spent waiting for the next batch, mean over ranks. load_ms: time for a
-    data loader worker to read, decode and crop a video. transfer_ms: time to move a batch to the device and transform
-    its pixels there. skipped, quarantined: videos of all ranks since the run began. gpu_memory_gib: maximum over ranks.
+    data loader worker to read, decode and crop a video. transfer_ms: time to transform the pixels of a batch on the
+    device, and to move it there unless the loader has moved it. skipped, quarantined: videos of all ranks since the run
+    began. gpu_memory_gib: maximum over ranks.
 
     Args:
         owns_checkpoints: whether to move the checkpoints in the run's folder away when a new run begins there.
