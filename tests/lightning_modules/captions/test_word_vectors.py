@@ -35,6 +35,7 @@ def test_a_line_is_a_word_and_its_numbers(header, tmp_path):
         ("the 1 2 3\nbar 1 2 3 4\n", "line 2 is not a word and 3 numbers"),
         ("the 1 2 3\nbar 1 x 3\n", "line 2 is not a word and 3 numbers"),
         ("the 1 2 3\nbar 1 nan 3\n", "line 2 is not a word and 3 numbers"),
+        ("the 1 2 3\nbar 1 inf 3\n", "line 2 is not a word and 3 numbers"),
         ("", "line 1 is not a word and 3 numbers"),
         ("3 3\nthe 1 2 3\nbar 1 2 3\n", "its first line says 3 words, and it has 2: was it copied whole"),
         ("dog 1 2 3\n", "has a vector of none of the 2 words of the vocabulary, such as 'the', 'bar'"),

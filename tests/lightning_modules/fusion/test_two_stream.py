@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from datamodules.batch import ClipBatch
-from lightning_modules import C3D, TwoStream
+from lightning_modules import C3D, FrameClassifier, TwoStream
 from lightning_modules.layers.compilation import compile_network
 from pipeline.__main__ import main
 from tests.lightning_modules.layers.test_compilation import backend, counters  # noqa: F401 # a fixture
@@ -40,6 +41,57 @@ def test_the_logits_are_the_sum_of_two_networks():
     assert found["features"].shape == (4, 2 * 256)
     torch.testing.assert_close(found["logits"], rgb.clip_logits(x[:, :3]) + flow.clip_logits(x[:, 3:]))
     torch.testing.assert_close(model(batch), found["logits"])
+
+
+def test_features_are_means_over_places_and_one_classifier_s_input():
+    torch.manual_seed(0)
+    model, batch = TwoStream(network="I3D", fusion="features", num_classes=3).eval(), clips()
+    assert model.endpoints_available == ("features", "logits")
+    batch = batch._replace(clips=batch.clips[:2, :10], video_index=batch.video_index[:2])
+    x = model.normalize(batch)
+    with torch.no_grad():
+        found = model.endpoints(x, model.endpoints_available)
+        rgb, flow = (
+            network.endpoints(part, ["Mixed_5c"])["Mixed_5c"].mean((2, 3, 4))
+            for network, part in ((model.stages.features.rgb, x[:, :3]), (model.stages.features.flow, x[:, 3:]))
+        )
+        torch.testing.assert_close(found["features"], torch.cat([rgb, flow], dim=1))
+        torch.testing.assert_close(found["logits"], model.stages.logits[1](found["features"]))
+        torch.testing.assert_close(model.clip_logits(x), found["logits"])
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_each_network_begins_with_its_own_weights(resumes, tmp_path):
+    """Checkpoints of another number of classes; the last layer stays as it is, and a run that resumes loads nothing."""
+    others = {"rgb": C3D(num_classes=2, **SMALL), "flow": C3D(num_classes=2, in_channels=2, **SMALL)}
+    paths = {}
+    for name, other in others.items():
+        other.trained_before = [{name: torch.zeros(1)}]  # fingerprints of the videos of an earlier training
+        trainer = Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+        trainer.strategy.connect(other)
+        trainer.save_checkpoint(paths.setdefault(f"{name}_weights", str(tmp_path / f"{name}.ckpt")))
+    model = make(freeze=["streams.rgb.stages.conv1a"], **paths)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.resumes = resumes
+    model.trainer = Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+    model.setup("fit")
+    for name, other in others.items():
+        part = model.stages.streams.get_submodule(name)
+        for key, value in other.state_dict().items():
+            kept = resumes or "logits" in key
+            expected = before[f"stages.streams.{name}.{key}"] if kept else value
+            assert torch.equal(part.state_dict()[key], expected), key
+    assert not model.stages.streams.rgb.stages.conv1a[0].weight.requires_grad
+    known = [name for earlier in model.trained_before for name in earlier or ()]
+    assert known == ([] if resumes else ["rgb", "flow"])
+
+
+def test_clips_are_those_of_the_networks():
+    settings = FrameClassifier.clip_settings_of({"encoder": "mobilenet_v2"})
+    arguments = {"network": "FrameClassifier", "network_args": {"encoder": "mobilenet_v2"}}
+    assert settings["crop_size"] == 224
+    assert TwoStream.clip_settings_of(arguments) == settings
+    assert TwoStream.clip_settings_of({"network": "VGG"}) == {} == TwoStream.clip_settings_of({})
 
 
 def test_each_network_learns_as_if_alone():

@@ -96,6 +96,14 @@ def test_full_batches_stay_on_their_graph_after_smaller_ones(backend):
     assert backend.runs == [0, 1, 1, 1, 1, 2, 2, 2, 1]
 
 
+def test_the_compiler_s_error_is_told():
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    with pytest.raises(ValueError, match=r"compile=True: torch.compile does not work here \(backend='broken' raised"):
+        compile_network(NETWORKS["C3D"](), torch.device("cpu"), broken)
+
+
 COMPILED = {
     "C3D": lambda **kwargs: C3D(width=1, crop_size=32, num_classes=2, dropout=0.0, **kwargs),
     "Video2Vec": NETWORKS["Video2Vec"],

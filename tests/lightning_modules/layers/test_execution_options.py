@@ -55,6 +55,12 @@ def test_recomputing_gives_the_same_gradients_and_statistics_with_dropout(name, 
         assert few < 0.6 * many
 
 
+def test_a_stage_that_does_not_exist_is_named():
+    model = make("C3D")
+    with pytest.raises(ValueError, match="checkpoint_activations: 'Mixed' is no layer of C3D; its stages are conv1a"):
+        recompute_activations(model, model.stages, ["Mixed"])
+
+
 def fit(model, folder, **trainer):
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(accelerator="cpu", default_root_dir=folder, max_epochs=1, **quiet, **trainer)

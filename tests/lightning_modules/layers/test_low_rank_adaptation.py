@@ -38,3 +38,20 @@ def test_updates_and_the_head_are_trained_and_nothing_else():
     assert trained == updates | {"logits.query.weight", "logits.query.bias"}
     network.load_state_dict(with_low_rank_updates(before, network.state_dict()), strict=True)
     torch.testing.assert_close(network["layer_1"]["query"].base_layer.weight, before[f"{query}.weight"])
+
+
+def test_a_state_with_updates_keeps_them_and_what_it_lacks_is_not_made_up():
+    trained, network = small(), small()
+    for one in (trained, network):
+        add_low_rank_updates(one, peft, 1, 1, ["query"], ("logits",))
+    update = "layer_1.query.lora_B.default.weight"
+    state = trained.state_dict() | {update: torch.ones(3, 1)}
+    assert torch.equal(with_low_rank_updates(state, network.state_dict())[update], torch.ones(3, 1))
+    del state["layer_1.key.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\) in state_dict: \"layer_1.key.weight\""):
+        network.load_state_dict(with_low_rank_updates(state, network.state_dict()), strict=True)
+
+
+def test_unknown_targets_list_the_linear_layers():
+    with pytest.raises(ValueError, match=r"lora_targets=\['value'\]: .*; linear layers: key, query"):
+        add_low_rank_updates(small(), peft, 1, 1, ["value"], ("logits",))

@@ -55,6 +55,7 @@ def test_what_is_gathered_for_a_validation_trains_on(one_rank: None) -> None:  #
         gather_parameters(network)
         assert all(type(weight.data) is torch.Tensor for weight in network.stages.parameters())
         network.clip_logits(torch.zeros(1, 3, 16, 32, 32))
+        assert all(type(weight.data) is torch.Tensor for weight in network.stages.parameters())  # for the next batch
         release_parameters(network)
     assert [type(weight.data) for weight in network.parameters()] == shards
     assert gradients(network)

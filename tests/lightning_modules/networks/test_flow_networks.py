@@ -34,10 +34,19 @@ def test_twenty_pixels_are_one(name):
     assert type(model).stream_of({}) == "rgb"
 
 
+@pytest.mark.parametrize("name", ["C3D", "CNNLSTM", "I3D", "InceptionV1"])
+def test_pixels_of_rgb_are_scaled_to_one(name):
+    levels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1, 1).expand(1, 3, 32, 32, 3)
+    scaled = FLOW[name](num_classes=3).normalize(ClipBatch.from_clips(levels))
+    torch.testing.assert_close(scaled[0, :, :, 0, 0], torch.tensor([[-1.0, -0.6, 1.0]] * 3))
+
+
 def test_clips_of_another_stream_are_one_sentence():
     model = C3D(width=4, crop_size=32, num_classes=2)
     with pytest.raises(ValueError, match=r"have 2 channels \(stream flow\), and the network takes 3 \(stream rgb\)"):
         model(flow_clips())
+    with pytest.raises(ValueError, match=r"have 3 channels \(stream rgb\), and the network takes 2 \(stream flow\)"):
+        C3D(width=4, crop_size=32, num_classes=2, in_channels=2)(flow_clips(channels=3))
     with pytest.raises(ValueError, match="in_channels=4: must be 3, for RGB, or 2, for optical flow"):
         C3D(num_classes=2, in_channels=4)
     with pytest.raises(ValueError, match=r"encoder='timm:resnet18', in_channels=2: takes RGB"):

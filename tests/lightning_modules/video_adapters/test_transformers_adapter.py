@@ -62,6 +62,7 @@ def test_normalization_is_that_of_the_preprocessor(kind, given, mean, std):
     [
         ("videomae", {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}}, 256),
         ("videomae", {"size": 128, "crop_size": 112}, 256),  # as much larger than the crop of 224
+        ("videomae", {"size": 128, "crop_size": {"height": 112, "width": 112}}, 256),
         ("videomae", {"size": {"shortest_edge": 256}, "do_center_crop": False}, 256),
         ("videomae", {"size": {"height": 240, "width": 320}, "crop_size": 224}, [240, 320]),
         ("vjepa2", {"size": {"shortest_edge": 300}}, 256),
@@ -111,5 +112,5 @@ def test_clips_of_another_shape_are_refused(shape, fits):
         with pytest.raises(ValueError, match="this network takes num_frames=4, crop_size=8"):
             ClipShape(4, 8)(clips)
     assert ClipShape(None, None, 2)(torch.zeros(1, 3, 6, 5, 7)).shape[2] == 6
-    with pytest.raises(ValueError, match="num_frames a multiple of 2"):
+    with pytest.raises(ValueError, match="takes num_frames a multiple of 2; set"):
         ClipShape(None, None, 2)(torch.zeros(1, 3, 5, 5, 7))
