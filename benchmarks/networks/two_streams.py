@@ -33,12 +33,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "c3d": {
         "class_path": "C3D",
         "init_args": {
-            "width": 8,
+            "width": 16,
             "num_frames": 16,
             "crop_size": 48,
             "batch_norm": True,
             "dropout": 0.3,
-            "learning_rate": 0.002,
+            "learning_rate": 0.001,
         },
     },
     "cnn-lstm": {
@@ -53,6 +53,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 OPTIMIZATION = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_fraction": 0.15}
+STREAM_ARGUMENTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": {"subtract_mean_flow": True}}
 CLIPS = {
     "num_frames": 16,
     "frame_interval": 1,
@@ -90,7 +91,7 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
     }
     recipe = {
         "seed_everything": 0,
-        "model": {**model, "init_args": model["init_args"] | OPTIMIZATION},
+        "model": {**model, "init_args": model["init_args"] | OPTIMIZATION | STREAM_ARGUMENTS[stream]},
         "data": {
             "class_path": "ShardedVideoDataModule",
             "init_args": {"root": str(folder / dataset), "stream": stream, **CLIPS},

@@ -66,6 +66,8 @@ class TwoStream(VideoClassifier):
         arguments = dict(network_args or {})
         if "encoder_weights" in arguments or "in_channels" in arguments:
             raise ValueError("network_args: in_channels is set here, and weights are rgb_weights and flow_weights")
+        if "subtract_mean_flow" in arguments:
+            raise ValueError("network_args: subtract_mean_flow is an argument of TwoStream itself")
         try:
             rgb, flow = (
                 _NETWORKS[network](num_classes=self.num_classes, in_channels=STREAM_CHANNELS[stream], **arguments)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from datamodules.batch import STREAM_CHANNELS, ClipBatch, Stream
 from lightning_modules.layers.compilation import compile_network
 from lightning_modules.layers.execution_options import ExecutionOptions, recompute_activations
-from lightning_modules.layers.input_channels import refuse_other_channels, stream_of_channels
+from lightning_modules.layers.input_channels import stream_of_channels
 from lightning_modules.layers.layer_selection import freeze_layers, refuse_unknown_prefixes
 from lightning_modules.layers.parameter_sharding import gathered_parameters, is_sharded
 from lightning_modules.layers.precise_batch_norm import (
@@ -21,7 +21,7 @@ from lightning_modules.layers.precise_batch_norm import (
     has_synchronized_norms,
     refuse_synchronized_norms,
 )
-from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
+from lightning_modules.tasks.input_normalization import InputNormalization
 from lightning_modules.tasks.label_task import resolve_class_names
 from lightning_modules.tasks.lightning_internals import records_batch, synchronizes_batch_norms
 from lightning_modules.tasks.optimization import OptimizationOptions, OptimizerName, Schedule
@@ -30,7 +30,7 @@ from lightning_modules.tasks.random_seed import seed_generators, seed_of
 from lightning_modules.tasks.saved_network import CheckpointHooks, has_argument
 
 
-class VideoNetwork(CheckpointHooks, OptimizationHooks):
+class VideoNetwork(CheckpointHooks, OptimizationHooks, InputNormalization):
     """Base class of networks of named stages over clips, independent of the training objective.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature. A subclass sets `self.stages`, an
@@ -44,6 +44,8 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
             unless it says otherwise, and that of optical flow. Checkpoints hold the numbers.
         std: standard deviation of each channel, as values in [0, 1], that the input is divided by; default: as for
             `mean`.
+        subtract_mean_flow: of optical flow, subtract from each frame its mean displacement, so that the camera's motion
+            counts less (Simonyan and Zisserman 2014, section 3.1).
         optimizer: `sgd` (with Nesterov momentum) or `adamw`.
         learning_rate: the maximum learning rate of the schedule.
         scale_learning_rate_from: global batch size (all ranks, all accumulated batches) that `learning_rate` is meant
@@ -87,8 +89,6 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
     feature_layer: str = ""
     resumes: bool = False
     stages: nn.Sequential
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -96,6 +96,7 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
         class_names: list[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        subtract_mean_flow: bool = False,
         optimizer: OptimizerName = "sgd",
         learning_rate: float = 0.01,
         momentum: float = 0.9,
@@ -143,24 +144,7 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
         """
         return {}
 
-    def adopt_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Takes the mean and standard deviation that the network was made for, where the arguments are not given.
-
-        Args:
-            mean: mean of the pixels of R, G and B, as values in [0, 1].
-            std: their standard deviation.
-        """
-        for name, given, own in zip(("mean", "std"), self._given_normalization, (mean, std), strict=True):
-            numbers = tuple(own if given is None else given)
-            self.hparams[name] = numbers
-            self.register_buffer(name, torch.tensor(numbers), persistent=False)
-
     # From clips to features.
-
-    @property
-    def num_channels(self) -> int:
-        """C, the number of channels of the clips that the network takes."""
-        return self.mean.numel()
 
     @classmethod
     def stream_of(cls, init_args: Mapping[str, Any]) -> Stream:
@@ -171,14 +155,6 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
     def endpoints_available(self) -> tuple[str, ...]:
         """Names of the stages, in order."""
         return tuple(name for name, _ in self.stages.named_children())
-
-    def normalize(self, batch: ClipBatch) -> Tensor:
-        """Normalizes the clips of a batch: uint8 to float (N, C, T, H, W)."""
-        refuse_unfinished_clips(batch)
-        refuse_other_channels(batch, self.num_channels)
-        # (x / 255 - mean) / std as one multiplication and one addition, over the innermost axis in memory.
-        clips = batch.clips.to(self.mean.dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
-        return clips.permute(0, 4, 1, 2, 3)
 
     def named_features(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yields the name and output of every stage, in order; stages after the last one consumed are not computed.
@@ -223,8 +199,9 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks):
 
         Raises:
             ValueError: an option names an unknown layer, or requires a compiler that does not work, or synchronized
-                batch norms on the CPU or of a compiled network.
+                batch norms on the CPU or of a compiled network, or is for flow and the clips are RGB.
         """
+        self.refuse_mean_of_rgb()
         strategy = self.trainer.strategy
         if stage == TrainerFn.FITTING:
             if synchronizes_batch_norms(self.trainer):

@@ -43,6 +43,15 @@ def test_the_logits_are_the_sum_of_two_networks():
     torch.testing.assert_close(model(batch), found["logits"])
 
 
+def test_the_mean_is_subtracted_of_flow_and_not_of_rgb():
+    model, plain, batch = make(subtract_mean_flow=True), make(), clips()
+    x, as_it_was = model.normalize(batch), plain.normalize(batch)
+    torch.testing.assert_close(x[:, :3], as_it_was[:, :3])
+    torch.testing.assert_close(x[:, 3:], as_it_was[:, 3:] - as_it_was[:, 3:].mean((3, 4), keepdim=True))
+    with pytest.raises(ValueError, match="subtract_mean_flow is an argument of TwoStream itself"):
+        TwoStream(network="C3D", network_args=SMALL | {"subtract_mean_flow": True}, num_classes=3)
+
+
 def test_features_are_means_over_places_and_one_classifier_s_input():
     torch.manual_seed(0)
     model, batch = TwoStream(network="I3D", fusion="features", num_classes=3).eval(), clips()

@@ -41,6 +41,20 @@ def test_pixels_of_rgb_are_scaled_to_one(name):
     torch.testing.assert_close(scaled[0, :, :, 0, 0], torch.tensor([[-1.0, -0.6, 1.0]] * 3))
 
 
+def test_the_mean_displacement_of_each_frame_is_subtracted():
+    """A camera that moves by another displacement in each frame changes nothing; the clips stay as they were."""
+    model = C3D(width=4, crop_size=32, num_classes=2, in_channels=2, subtract_mean_flow=True).eval()
+    still = 100 + flow_clips().clips % 50
+    camera = torch.randint(-20, 20, (2, 16, 1, 1, 2), generator=torch.Generator().manual_seed(1))
+    batches = [ClipBatch.from_clips_of_videos([clips.to(torch.uint8)]) for clips in (still, still + camera)]
+    before = batches[0].clips.clone()
+    x, moved = (model.normalize(batch) for batch in batches)
+    torch.testing.assert_close(x, moved)
+    torch.testing.assert_close(x.mean((3, 4)), torch.zeros(2, 2, 16))
+    assert x.std() > 0.1
+    torch.testing.assert_close(batches[0].clips, before)
+
+
 def test_clips_of_another_stream_are_one_sentence():
     model = C3D(width=4, crop_size=32, num_classes=2)
     with pytest.raises(ValueError, match=r"have 2 channels \(stream flow\), and the network takes 3 \(stream rgb\)"):
