@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 GRAY = 128  # fill value for pixels from outside the frame
-_HISTOGRAMS_ON_GPU = 64  # of each channel, added up afterwards: fewer threads add to the same count
+_HISTOGRAMS_ON_GPU = 512  # of each channel, added up afterwards: fewer threads add to the same count
 
 
 def look_up(clips: Tensor, tables: Tensor) -> Tensor:
@@ -25,7 +25,8 @@ def look_up(clips: Tensor, tables: Tensor) -> Tensor:
     levels = clips.int()
     if tables.shape[0] * tables.shape[1] > 1:
         levels += 256 * _numbers(tables.shape[:2], clips.device, torch.int32)[:, None, None, None]
-    return tables.flatten()[levels]
+    # Unlike indexing, which converts indices to int64, another 8 bytes a value.
+    return tables.flatten().index_select(0, levels.flatten()).view(levels.shape)
 
 
 # Tables of levels: functions of the clips and values, float64 (N,), to uint8 (N, C, 256), or (N, 1, 256).
@@ -83,14 +84,19 @@ def level_counts(clips: Tensor, num_histograms: int) -> Tensor:
         clips: uint8 (N, T, H, W, C).
         num_histograms: histograms that pixels are divided among, before they are added up.
     """
-    first = 256 * _numbers((len(clips), num_histograms), clips.device, torch.int64)
-    owners = torch.arange(math.prod(clips.shape[1:4]), device=clips.device) % num_histograms
+    first = 256 * _numbers((len(clips), num_histograms), clips.device, torch.int32)
+    if num_histograms > 1:
+        owners = _numbers((math.prod(clips.shape[1:4]),), clips.device, torch.int32) % num_histograms
+        offsets = first[:, :1] + 256 * owners
+    else:
+        offsets = first
+    one = torch.ones(1, dtype=torch.int32, device=clips.device)
     counts = []
     for channel in clips.unbind(dim=4):
-        places = channel.flatten(1).long()
-        places += first[:, :1] + 256 * owners if num_histograms > 1 else first
-        found = places.new_zeros(first.numel() * 256)
-        found.scatter_add_(0, places.flatten(), torch.ones_like(places).flatten())
+        places = channel.flatten(1).int()
+        places += offsets
+        found = torch.zeros(first.numel() * 256, dtype=torch.int32, device=clips.device)
+        found.index_add_(0, places.flatten(), one.expand(places.numel()))
         counts.append(found.view(len(clips), num_histograms, 256).sum(dim=1))
     return torch.stack(counts, dim=1)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from datamodules.transforms import pixel_operations as pixels
 from datamodules.transforms.batched_steps import AugmentationStep
@@ -124,3 +125,21 @@ def test_counts_do_not_depend_on_how_many_histograms_are_added_up():
     assert torch.equal(pixels.level_counts(clips, 7), counts)
     expected = torch.stack([torch.bincount(clips[1, ..., channel].flatten(), minlength=256) for channel in range(3)])
     assert torch.equal(counts[1], expected)
+
+
+def largest_allocation(call) -> int:
+    """Bytes of the largest piece of memory that a call asks for, by any operator within."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    return max(event.self_cpu_memory_usage for event in profiled.events())
+
+
+def test_levels_are_looked_up_and_counted_by_indices_of_four_bytes():
+    generator = np.random.default_rng(0)
+    clips = torch.from_numpy(generator.integers(0, 256, (2, 3, 64, 64, 3), dtype=np.uint8))
+    tables = torch.from_numpy(generator.integers(0, 256, (2, 3, 256), dtype=np.uint8))
+    expected = [tables[clip, channel][clips[clip, ..., channel].long()] for clip in (0, 1) for channel in range(3)]
+    found = pixels.look_up(clips, tables)
+    assert torch.equal(found.movedim(4, 1).flatten(0, 1), torch.stack(expected))
+    assert largest_allocation(lambda: pixels.look_up(clips, tables)) == 4 * clips.numel()
+    assert largest_allocation(lambda: pixels.level_counts(clips, 3)) <= 4 * clips.numel()
