@@ -79,6 +79,7 @@ class ClipBatch(NamedTuple):
             the layout of `datamodules.transforms.yuv420`, and only `datamodules.transforms.yuv420.to_rgb` reads it.
         frame_numbers: int64 (N, T), frame numbers of each clip in its video, from 0.
         windows: N windows, the part of the frames that each clip shows.
+        videos_of_clips: `video_index` as numbers, where captions are trained on; None elsewhere.
         seeds: N keys of the augmentation on the device, each derived from (seed, epoch, sample, view); None in
             evaluation, which does not augment.
         frame_labels: int64, labels of the frames of each clip, in a dataset of labels by time: (N, T), class indices;
@@ -95,8 +96,8 @@ class ClipBatch(NamedTuple):
             None for `rgb`.
         lease: lease of the shared memory of `clips`, from a worker to its loader, which removes it; None elsewhere.
 
-    The fields that Python code reads, `windows` and `seeds`, are lists on the host: reading values of a tensor on the
-    device would wait for all of its queued work.
+    The fields that Python code reads, `windows`, `videos_of_clips` and `seeds`, are lists on the host: reading values
+    of a tensor on the device would wait for all of its queued work.
     """
 
     clips: Tensor
@@ -109,6 +110,7 @@ class ClipBatch(NamedTuple):
     pixel_format: str = "rgb"
     frame_numbers: Tensor | None = None
     windows: list[Window] | None = None
+    videos_of_clips: list[int] | None = None
     seeds: list[int] | None = None
     crops_to_cut: int = 1
     frame_labels: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Transfer of batches to a GPU one ahead: the next batch is copied while the device computes with the present one."""
+"""Transfers between host and GPU for which neither waits: of batches one ahead, of small tensors, and of flags back."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,6 +7,29 @@ import torch
 from torch import Tensor
 
 from datamodules.batch import ClipBatch
+
+
+def move_to_device(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; to a GPU from page-locked memory, so that the host does not wait."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+class HostFlag:
+    """A flag on its way from the device to the host, which waits for it only when it is read.
+
+    Args:
+        flag: bool scalar.
+    """
+
+    def __init__(self, flag: Tensor) -> None:
+        self._flag = flag.to("cpu", non_blocking=True)
+        self._arrival = torch.cuda.current_stream(flag.device).record_event() if flag.is_cuda else None
+
+    def read(self) -> bool:
+        """The flag."""
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        return bool(self._flag.numpy())
 
 
 class MovingBatch(NamedTuple):

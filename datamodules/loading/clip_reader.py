@@ -191,6 +191,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             num_skipped=num_skipped,
             frame_numbers=torch.from_numpy(numbers),
             windows=[view.window for view in views],
+            videos_of_clips=video_index if self.captions and isinstance(self.transform, TrainTransform) else None,
             seeds=[view.seed for view in views if view.seed is not None] or None,
             crops_to_cut=1 if isinstance(self.transform, TrainTransform) else self.transform.num_crops,
             frame_labels=self._frame_labels(views, [rows[video] for video in video_index]),

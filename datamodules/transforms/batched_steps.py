@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from datamodules.device_transfer import move_to_device
 from datamodules.transforms import pixel_operations as pixels
 
 
@@ -96,7 +97,9 @@ def _take_turn(
     if looked_up:
         changed.append((looked_up, pixels.look_up(_take(clips, looked_up), _join(tables, clips.shape[-1]))))
     if moved:
-        placements = _on_device(torch.tensor([placement for _, placement in moved], dtype=torch.float64), clips)
+        placements = move_to_device(
+            torch.tensor([placement for _, placement in moved], dtype=torch.float64), clips.device
+        )
         changed.append((moved, pixels.affine(_take(clips, moved), placements[:, :4], placements[:, 4:])))
     if len(changed) == 1 and len(changed[0][0]) == len(clips) == 1:
         return changed[0][1]
@@ -119,13 +122,8 @@ def _join(tables: Sequence[Tensor], num_channels: int) -> Tensor:
 
 
 def _places(members: Sequence[tuple[int, object]], clips: Tensor) -> Tensor:
-    return _on_device(torch.tensor([number for number, _ in members]), clips)
+    return move_to_device(torch.tensor([number for number, _ in members]), clips.device)
 
 
 def _values(members: Members, clips: Tensor) -> Tensor:
-    return _on_device(torch.tensor([step.value for _, step in members], dtype=torch.float64), clips)
-
-
-def _on_device(values: Tensor, clips: Tensor) -> Tensor:
-    """Values on the device of the clips, without a wait for what it has to do before."""
-    return values.pin_memory().to(clips.device, non_blocking=True) if clips.is_cuda else values
+    return move_to_device(torch.tensor([step.value for _, step in members], dtype=torch.float64), clips.device)

@@ -16,4 +16,5 @@ def draw_captions(batch: ClipBatch, seed: int) -> list[str]:
     """One caption for each clip, drawn from those of its video; equal seeds draw equally."""
     captions = captions_of(batch)
     draw = random.Random(seed)
-    return [draw.choice(captions[video]) for video in batch.video_index.tolist()]
+    videos = batch.video_index.tolist() if batch.videos_of_clips is None else batch.videos_of_clips
+    return [draw.choice(captions[video]) for video in videos]

@@ -1,10 +1,13 @@
 """Generation of sequences by a decoder of words: beam search, greedy decoding, and sampling with a temperature."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from datamodules.device_transfer import HostFlag, move_to_device
 
 State = tuple[Tensor, ...]
 # Last words int64 (M,), state (each tensor with M as its second axis) -> log-probabilities (M, V), state after them.
@@ -24,7 +27,14 @@ class GeneratedSequences(NamedTuple):
 
 
 def beam_search(
-    step: DecoderStep, state: State, count: int, begin: int, end: int, beam_size: int = 1, max_length: int = 20
+    step: DecoderStep,
+    state: State,
+    count: int,
+    begin: int,
+    end: int,
+    beam_size: int = 1,
+    max_length: int = 20,
+    late: bool | None = None,
 ) -> GeneratedSequences:
     """Beam search: keeps the `beam_size` most probable partial sequences at each step; 1 is greedy decoding.
 
@@ -39,6 +49,7 @@ def beam_search(
         end: the word that ends a sequence.
         beam_size: number of sequences kept per search.
         max_length: maximum number of words, including the end.
+        late: compute a word while asking whether all sequences ended before it; the same result; default: on GPUs.
 
     Raises:
         ValueError: an argument is out of range.
@@ -47,32 +58,43 @@ def beam_search(
         if value < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
     device = state[0].device
-    state = tuple(part.repeat_interleave(beam_size, dim=1) for part in state)
-    first = torch.arange(0, count * beam_size, beam_size, device=device)[:, None]  # each search's first
     last = torch.full((count * beam_size,), begin, device=device)
-    words = last.new_zeros((count, beam_size, 0))
-    is_finished = torch.zeros((count, beam_size), dtype=torch.bool, device=device)
     scores = torch.full((count, beam_size), -torch.inf, device=device)
-    scores[:, 0] = 0  # all sequences begin equally, so only one counts
-    for _ in range(max_length):
-        log_probabilities, state = step(last, state)
-        log_probabilities = log_probabilities.float().view(count, beam_size, -1)
-        only_end = torch.full_like(log_probabilities[0, 0], -torch.inf)
-        only_end[end] = 0
-        log_probabilities = torch.where(is_finished[:, :, None], only_end, log_probabilities)
-        size = log_probabilities.shape[2]
-        scores, best = (scores[:, :, None] + log_probabilities).flatten(1).topk(beam_size, dim=1)
-        source, word = best // size, best % size
-        words = torch.cat([words.gather(1, source[:, :, None].expand_as(words)), word[:, :, None]], dim=2)
-        is_finished = is_finished.gather(1, source) | (word == end)
-        rows = (first + source).flatten()
-        state = tuple(part.index_select(1, rows) for part in state)
-        last = word.flatten()
-        if bool(is_finished.all()):
-            break
-    winner = scores.argmax(dim=1)
+    scores[:, 0].fill_(0)  # all sequences begin equally, so only one counts
+    beams = _Generation(
+        words=last.new_zeros((count, beam_size, 0)),
+        scores=scores,
+        is_finished=torch.zeros((count, beam_size), dtype=torch.bool, device=device),
+        last=last,
+        state=tuple(part.repeat_interleave(beam_size, dim=1) for part in state),
+    )
+    beams = _generate(partial(_extend_beams, step, end), beams, max_length, _waits(device) if late is None else late)
+    winner = beams.scores.argmax(dim=1)
     return GeneratedSequences(
-        words[torch.arange(count, device=device), winner], scores.gather(1, winner[:, None])[:, 0]
+        beams.words[torch.arange(count, device=device), winner], beams.scores.gather(1, winner[:, None])[:, 0]
+    )
+
+
+def _extend_beams(step: DecoderStep, end: int, beams: "_Generation") -> "_Generation":
+    """The most probable sequences that are one word longer."""
+    (count, beam_size), device = beams.scores.shape, beams.scores.device
+    log_probabilities, state = step(beams.last, beams.state)
+    log_probabilities = log_probabilities.float().view(count, beam_size, -1)
+    only_end = torch.full_like(log_probabilities[0, 0], -torch.inf)
+    only_end[end].fill_(0)
+    log_probabilities = torch.where(beams.is_finished[:, :, None], only_end, log_probabilities)
+    size = log_probabilities.shape[2]
+    scores, best = (beams.scores[:, :, None] + log_probabilities).flatten(1).topk(beam_size, dim=1)
+    source, word = best // size, best % size
+    words = beams.words.gather(1, source[:, :, None].expand_as(beams.words))
+    first = torch.arange(0, count * beam_size, beam_size, device=device)[:, None]  # each search's first
+    rows = (first + source).flatten()
+    return _Generation(
+        words=torch.cat([words, word[:, :, None]], dim=2),
+        scores=scores,
+        is_finished=beams.is_finished.gather(1, source) | (word == end),
+        last=word.flatten(),
+        state=tuple(part.index_select(1, rows) for part in state),
     )
 
 
@@ -84,6 +106,7 @@ def sample_sequences(
     temperature: float,
     generators: Sequence[torch.Generator],
     max_length: int = 20,
+    late: bool | None = None,
 ) -> GeneratedSequences:
     """Draws each word from the softmax of log-probabilities divided by a temperature.
 
@@ -99,6 +122,7 @@ def sample_sequences(
         temperature: above 0.
         generators: B generators of random numbers.
         max_length: maximum number of words, including the end.
+        late: compute a word while asking whether all sequences ended before it; the same result; default: on GPUs.
 
     Returns:
         The sequences; `scores` are their log-probabilities at temperature 1.
@@ -110,22 +134,83 @@ def sample_sequences(
         raise ValueError(f"temperature={temperature}: must be above 0; beam_size 1 always says the likeliest word")
     if max_length < 1:
         raise ValueError(f"max_length={max_length}: must be at least 1")
-    device = state[0].device
-    last = torch.full((len(generators),), begin, device=device)
-    is_finished = torch.zeros(len(generators), dtype=torch.bool, device=device)
-    scores = torch.zeros(len(generators), device=device)
-    words: list[Tensor] = []
+    count, device = len(generators), state[0].device
+    last = torch.full((count,), begin, device=device)
+    sequences = _Generation(
+        words=last.new_zeros((count, 0)),
+        scores=torch.zeros(count, device=device),
+        is_finished=torch.zeros(count, dtype=torch.bool, device=device),
+        last=last,
+        state=state,
+    )
+    extend = partial(_draw_words, step, end, temperature, generators)
+    sequences = _generate(extend, sequences, max_length, _waits(device) if late is None else late)
+    return GeneratedSequences(sequences.words, sequences.scores)
+
+
+def _draw_words(
+    step: DecoderStep,
+    end: int,
+    temperature: float,
+    generators: Sequence[torch.Generator],
+    sequences: "_Generation",
+) -> "_Generation":
+    """Sequences with one drawn word more."""
+    log_probabilities, state = step(sequences.last, sequences.state)
+    log_probabilities = log_probabilities.float()
+    # The largest of log-probabilities with Gumbel noise is a draw from them (Gumbel-max trick).
+    uniform = [torch.rand(log_probabilities.shape[1], generator=one, dtype=torch.float64) for one in generators]
+    noise = -(-torch.stack(uniform).clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+    noise = move_to_device(noise, log_probabilities.device)
+    drawn = (log_probabilities.double() / temperature + noise).argmax(dim=1)
+    last = torch.where(sequences.is_finished, end, drawn)
+    gained = log_probabilities.gather(1, last[:, None])[:, 0].masked_fill(sequences.is_finished, 0.0)
+    return _Generation(
+        words=torch.cat([sequences.words, last[:, None]], dim=1),
+        scores=sequences.scores + gained,
+        is_finished=sequences.is_finished | (last == end),
+        last=last,
+        state=state,
+    )
+
+
+class _Generation(NamedTuple):
+    """Sequences that are being generated, one or several of each of B videos.
+
+    Attributes:
+        words: int64 (B, L) or (B, beam, L), the words so far.
+        scores: float, sums of log-probabilities, as `words` without L.
+        is_finished: bool, whether the sequences have ended, as `scores`.
+        last: int64 (M,), the last word of all sequences.
+        state: state after it.
+    """
+
+    words: Tensor
+    scores: Tensor
+    is_finished: Tensor
+    last: Tensor
+    state: State
+
+
+def _generate(
+    extend: Callable[[_Generation], _Generation], generation: _Generation, max_length: int, late: bool
+) -> _Generation:
+    """Adds words until all sequences have ended, `max_length` at most.
+
+    With `late` the host asks whether they have when the next word is launched already, which is then one too many and
+    left out of the result: a device on which work is queued never runs dry.
+    """
+    has_ended: HostFlag | None = None
     for _ in range(max_length):
-        log_probabilities, state = step(last, state)
-        log_probabilities = log_probabilities.float()
-        # The largest of log-probabilities with Gumbel noise is a draw from them (Gumbel-max trick).
-        uniform = [torch.rand(log_probabilities.shape[1], generator=one, dtype=torch.float64) for one in generators]
-        noise = -(-torch.stack(uniform).clamp_min(torch.finfo(torch.float64).tiny).log()).log()
-        drawn = (log_probabilities.double() / temperature + noise.to(device)).argmax(dim=1)
-        last = torch.where(is_finished, end, drawn)
-        scores += log_probabilities.gather(1, last[:, None])[:, 0].masked_fill(is_finished, 0.0)
-        words.append(last)
-        is_finished = is_finished | (last == end)
-        if bool(is_finished.all()):
+        longer = extend(generation)
+        if has_ended is not None and has_ended.read():
             break
-    return GeneratedSequences(torch.stack(words, dim=1), scores)
+        generation, has_ended = longer, HostFlag(longer.is_finished.all())
+        if not late and has_ended.read():
+            break
+    return generation
+
+
+def _waits(device: torch.device) -> bool:
+    """Whether the host waits for a device where it reads what that computes."""
+    return device.type != "cpu"

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datamodules.batch import ClipBatch
+from datamodules.device_transfer import move_to_device
 from lightning_modules.captions.batch_captions import captions_of, draw_captions
 from lightning_modules.captions.caption_decoder import WordDecoder
 from lightning_modules.captions.caption_metrics import CaptionMetrics
 from lightning_modules.captions.caption_search import State, beam_search, sample_sequences
-from lightning_modules.captions.teacher_forcing import IGNORED_TARGET, teacher_forcing
+from lightning_modules.captions.teacher_forcing import teacher_forcing
 from lightning_modules.captions.vocabulary import BEGIN, END, UNKNOWN, Units, Vocabulary
 from lightning_modules.captions.word_vectors import load_word_vectors
 from lightning_modules.layers.recurrent import Recurrence, TemporalPooling
@@ -235,8 +236,10 @@ class VideoDescriber(FrameSequenceNetwork):
     def _next_words(self, last: Tensor, state: State) -> tuple[Tensor, State]:
         """The `DecoderStep` of this network; the beginning and the unknown word are never generated."""
         logits, after = self.decoder(last[:, None], state[:-1], state[-1][0])
-        forbidden = torch.tensor([BEGIN, UNKNOWN], device=last.device)
-        return logits[:, 0].float().log_softmax(dim=1).index_fill(1, forbidden, -torch.inf), (*after, state[-1])
+        log_probabilities = logits[:, 0].float().log_softmax(dim=1)
+        for forbidden in (BEGIN, UNKNOWN):
+            log_probabilities[:, forbidden].fill_(-torch.inf)
+        return log_probabilities, (*after, state[-1])
 
     def word_losses(self, states: State, captions: Sequence[str]) -> Tensor:
         """Cross entropy of every word of captions and of their end, given the correct words before: float32 (words,).
@@ -246,11 +249,11 @@ class VideoDescriber(FrameSequenceNetwork):
             captions: M captions, one for each.
         """
         encoded = [self.vocabulary.encode(caption) for caption in captions]
-        inputs, targets = teacher_forcing(encoded, self.max_length, self.mean.device)
-        logits, _ = self.decoder(inputs, states[:-1], states[-1][0])
-        targets = targets.flatten()
-        is_word = targets != IGNORED_TARGET
-        return F.cross_entropy(logits.flatten(0, 1)[is_word].float(), targets[is_word], reduction="none")
+        target = teacher_forcing(encoded, self.max_length).to(self.mean.device)
+        logits, _ = self.decoder(target.inputs, states[:-1], states[-1][0])
+        return F.cross_entropy(
+            logits.flatten(0, 1).index_select(0, target.places).float(), target.words, reduction="none"
+        )
 
     # Training and evaluation.
 
@@ -283,7 +286,7 @@ class VideoDescriber(FrameSequenceNetwork):
             references = captions_of(batch)
             captions, _ = self.generate(states := self.video_states(batch))
             videos = [video for video, of_video in enumerate(references) for _ in of_video]
-            video_index = torch.tensor(videos, device=self.mean.device)
+            video_index = move_to_device(torch.tensor(videos), self.mean.device)
             losses = self.word_losses(
                 tuple(part.index_select(1, video_index) for part in states), list(chain.from_iterable(references))
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from datamodules.batch import ClipBatch
+from datamodules.device_transfer import move_to_device
 from lightning_modules.tasks.classification_loss import ClassificationLoss, ClassWeights, balanced_class_weights
 from lightning_modules.tasks.frame_labels import known_frames, refuse_labels_by_time
 from lightning_modules.tasks.label_task import Task, refuse_other_task, refuse_unknown_task, scores_loss
@@ -236,10 +237,7 @@ class VideoClassifier(VideoNetwork):
 
     def _draw_mix(self, x: Tensor, batch_idx: int) -> MixUpCutMix | None:
         mix = draw_mix(self.seed_key(batch_idx), len(x), (x.shape[3], x.shape[4]), *self.mixing)
-        if mix is None:
-            return None
-        partners = mix.partners.pin_memory() if x.is_cuda else mix.partners
-        return mix._replace(partners=partners.to(x.device, non_blocking=True))
+        return None if mix is None else mix._replace(partners=move_to_device(mix.partners, x.device))
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
         """Updates the metrics of the validation split, once per video, or per frame with a label."""

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from datamodules.device_transfer import HostFlag
 from lightning_modules.layers.parameter_sharding import whole_tensor
 from lightning_modules.layers.torch_internals import leave_out_step
 
@@ -26,24 +27,10 @@ class BadLossError(ValueError):
     """Raised when the loss is NaN or infinite; the message, the same on all ranks, says at which step and videos."""
 
 
-class _HostCopy:
-    """A flag on its way from the device to the host, which waits for it only when it is read."""
-
-    def __init__(self, flag: Tensor) -> None:
-        self._flag = flag.to("cpu", non_blocking=True)
-        self._arrival = torch.cuda.current_stream(flag.device).record_event() if flag.is_cuda else None
-
-    def read(self) -> bool:
-        """The flag."""
-        if self._arrival is not None:
-            self._arrival.synchronize()
-        return bool(self._flag.numpy())
-
-
 class _Step(NamedTuple):
     """An optimizer step of which is not known yet whether it was bad: its flag, this rank's losses, its position."""
 
-    is_bad: _HostCopy
+    is_bad: HostFlag
     losses: list[tuple[Tensor, list[str]]]
     position: str
 
@@ -112,7 +99,7 @@ class NanGuard(pl.Callback):
         for buffer, before in self._buffers:
             buffer.copy_(torch.where(is_bad, before, buffer))
         position = f"step {trainer.global_step + 1} in epoch {trainer.current_epoch}"
-        self._unchecked = _Step(_HostCopy(is_bad), losses, position)
+        self._unchecked = _Step(HostFlag(is_bad), losses, position)
         is_scaled = isinstance(trainer.precision_plugin, MixedPrecision) and trainer.precision_plugin.scaler is not None
         if is_scaled or leave_out_step(optimizer, is_bad):  # a gradient scaler leaves out steps by itself
             return

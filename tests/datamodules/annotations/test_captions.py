@@ -125,8 +125,10 @@ def test_batches_carry_captions_where_they_are_asked_for(told: Path, num_workers
     [batch] = data.train_dataloader()
     wanted = {"walk_0": ["a man walks", "somebody is walking"], "run_1": ["a dog, running"], "walk_2": ["walk"]}
     assert dict(zip(batch.keys, batch.captions, strict=True)) == wanted
+    assert batch.videos_of_clips == batch.video_index.tolist() == [0, 1, 2]
     [tested] = data.test_dataloader()
     assert tested.captions == [["the end"]]
+    assert tested.videos_of_clips is None  # only training needs them on the host
     moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
     assert data.on_after_batch_transfer(moved, 0).captions == batch.captions
     [without] = ShardedVideoDataModule(str(told), **settings).test_dataloader()

@@ -58,6 +58,22 @@ def test_near_zero_it_is_greedy_and_a_sequence_depends_on_its_own_generator_alon
     assert len({tuple(words) for words in together.tolist()}) > 1
 
 
+def test_asking_late_whether_all_have_ended_draws_the_same_sequences():
+    rows = torch.randn(6, 6, generator=torch.Generator().manual_seed(1))
+    lengths = set()
+    for seed in range(20):
+        soon, late = (
+            sample_sequences(
+                step_of(rows), (torch.zeros(1, 2, 1),), 0, END, 1.0, generators(2, 9 * seed), 12, late=late
+            )
+            for late in (False, True)
+        )
+        assert torch.equal(soon.words, late.words)
+        assert torch.equal(soon.scores, late.scores)
+        lengths.add(soon.words.shape[1])
+    assert len(lengths) > 3
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_is_above_zero(temperature):
     with pytest.raises(ValueError, match=r"temperature=.*: must be above 0"):

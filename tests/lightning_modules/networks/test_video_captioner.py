@@ -2,10 +2,13 @@
 
 import gc
 import itertools
+from collections import Counter
 
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_modules import VideoDescriber, VideoNetwork
 from lightning_modules.captions.caption_search import beam_search
@@ -153,14 +156,82 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_no_worse(seed):
     assert (wide.scores >= narrow.scores - 1e-5).all()
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+@pytest.mark.parametrize("max_length", [1, 2, 4, 12])
+def test_asking_late_whether_all_have_ended_finds_the_same_sequences(beam_size, max_length):
+    """The flag is then read of the word before, of which there is none at first."""
+    lengths = set()
+    for seed in range(12):
+        table, state = Table(4, seed), (torch.zeros(1, 3), torch.arange(3.0)[None])
+        soon, late = (
+            beam_search(table.step, state, 3, 0, 1, beam_size, max_length, late=is_late) for is_late in (False, True)
+        )
+        assert torch.equal(soon.words, late.words)
+        assert torch.equal(soon.scores, late.scores)
+        lengths.add(soon.words.shape[1])
+    assert len(lengths) > 1 or max_length < 12
+
+
 def test_teacher_forcing_by_hand():
     """Each word is asked for after the ones before it; after a caption's end nothing is."""
-    given, wanted = teacher_forcing([[3, 4, 5], [4], [UNKNOWN]], 8)
-    assert given.tolist() == [[BEGIN, 3, 4, 5], [BEGIN, 4, END, END], [BEGIN, UNKNOWN, END, END]]
-    assert wanted.tolist() == [[3, 4, 5, END], [4, END, -1, -1], [UNKNOWN, END, -1, -1]]
-    given, wanted = teacher_forcing([[3, 4, 5]], 3)
-    assert given.tolist() == [[BEGIN, 3, 4]]
-    assert wanted.tolist() == [[3, 4, END]]  # cut, so that the end can be said within max_length
+    forced = teacher_forcing([[3, 4, 5], [4], [UNKNOWN]], 8)
+    assert forced.inputs.tolist() == [[BEGIN, 3, 4, 5], [BEGIN, 4, END, END], [BEGIN, UNKNOWN, END, END]]
+    assert forced.words.tolist() == [3, 4, 5, END, 4, END, UNKNOWN, END]
+    assert forced.places.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
+    cut = teacher_forcing([[3, 4, 5]], 3)
+    assert cut.inputs.tolist() == [[BEGIN, 3, 4]]
+    assert cut.words.tolist() == [3, 4, END]  # cut, so that the end can be said within max_length
+
+
+class HostReads(TorchFunctionMode):
+    """Counts calls that read values on the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        if name in ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__", "__array__"):
+            self.calls[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would wait for a GPU: values read on the host, masks, and copies from the host to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "unique"):
+            self.calls[name] += 1
+        masks = [arg for arg in args[1] if arg is not None and arg.dtype == torch.bool] if name == "index" else []
+        if masks:
+            self.calls["mask"] += 1
+        found = func(*args, **(kwargs or {}))
+        is_on_host = any(isinstance(arg, torch.Tensor) and arg.device.type == "cpu" for arg in args)
+        if isinstance(found, torch.Tensor) and found.is_meta and is_on_host:
+            self.calls["copy"] += 1
+        return found
+
+
+def test_captions_go_to_the_device_in_three_copies_however_many_they_are():
+    captions = [[3, 4, 5], [4], [UNKNOWN], [5] * 9] * 4
+    with Reads() as reads:
+        moved = teacher_forcing(captions, 8).to(torch.device("meta"))
+    assert [part.device.type for part in moved] == ["meta"] * 3
+    assert reads.calls == {"copy": 3}
+
+
+def test_a_training_step_reads_no_value_and_makes_no_mask():
+    model, batch = small(), bars(4, clips_per_video=2)
+    batch = batch._replace(videos_of_clips=batch.video_index.tolist())
+    with Reads() as reads, HostReads() as host_reads:
+        model.training_step(batch, 0).backward()
+    assert reads.calls == host_reads.calls == {}
 
 
 def test_the_loss_is_that_of_saying_the_words_one_by_one():
