@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore
+from pipeline.checkpoints.checkpoint_record import CheckpointRecord
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.storage import open_storage
 from pipeline.processes.outcome import OutcomeKind, ProcessOutcome
 

@@ -33,7 +33,7 @@ from jobs.training.stop_signal import STOPPED_STATUS, JobStoppedError, stop_on_s
 from jobs.training.trial_board import TrialLink
 from jobs.training.watchdog import Watchdog
 from jobs.training.worker import train_worker
-from pipeline.checkpoints.checkpoint_store import FOLDER
+from pipeline.checkpoints.checkpoint_record import FOLDER
 from pipeline.processes.outcome import ProcessOutcome
 
 _ELASTIC_START_TIMEOUT_S = 20  # a worker group not placed within this time is retried with the size that fits by then

@@ -22,7 +22,8 @@ from jobs.storage.metrics_copy import MetricsCopy
 from jobs.storage.run_folder import RunFolder
 from jobs.training.heartbeat import HeartbeatSender
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore, NoIntactCheckpointError
+from pipeline.checkpoints.checkpoint_record import CheckpointRecord
+from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoIntactCheckpointError
 from pipeline.processes.outcome import ProcessOutcome
 
 

@@ -1,9 +1,8 @@
 """`VideoClassifier`: the LightningModule of all video classifiers, with loss, metrics and averaging over views."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 from torchmetrics import MeanMetric
@@ -15,10 +14,10 @@ from lightning_modules.tasks.frame_labels import known_frames, refuse_labels_by_
 from lightning_modules.tasks.label_task import Task, refuse_other_task, refuse_unknown_task, scores_loss
 from lightning_modules.tasks.metrics import classification_metrics, frame_metrics, multi_label_metrics
 from lightning_modules.tasks.mixup_cutmix import MixUpCutMix, draw_mix
-from lightning_modules.tasks.video_network import VideoNetwork
+from lightning_modules.tasks.video_scores import VideoScores
 
 
-class VideoClassifier(VideoNetwork):
+class VideoClassifier(VideoScores):
     """Base class of video classifiers: a network of named stages, its training and its evaluation.
 
     uint8 clips to the device ─▶ `normalize` ─▶ stages, each a named feature ─▶ logits per clip ─▶ softmax, or sigmoid
@@ -45,22 +44,9 @@ class VideoClassifier(VideoNetwork):
         mix_probability: fraction of the training batches that are mixed, if MixUp or CutMix is enabled.
         **kwargs: arguments of `VideoNetwork`; `class_names` or `num_classes` is required.
 
-    Attributes:
-        labels_frames: whether logits are of each frame, (N, T, K), and not of clips; see `label_frames`.
-        is_causal: whether those of a frame depend on no later one.
-        view_average: what is averaged over a video's views: `probabilities`, or `logits`, with the softmax or sigmoid
-            afterwards.
-        views_at_once: maximum number of views in one forward pass of a test, which bounds memory; None computes all
-            views of a batch at once.
-
     Raises:
         ValueError: an argument is out of range, or `class_names` and `num_classes` are both missing or contradict.
     """
-
-    labels_frames: bool = False
-    is_causal: bool = False
-    view_average: Literal["probabilities", "logits"] = "probabilities"
-    views_at_once: int | None = None
 
     def __init__(
         self,
@@ -110,53 +96,6 @@ class VideoClassifier(VideoNetwork):
         self.labels_frames, self.is_causal = True, is_causal
         if self.task == "single_label":
             self.val_metrics, self.test_metrics = (frame_metrics(self.num_classes, name) for name in ("val", "test"))
-
-    # From clips to scores.
-
-    def clip_logits(self, x: Tensor) -> Tensor:
-        """Logits of clips: normalized float (N, C, T, H, W) to (N, K), or of their frames, (N, T, K)."""
-        logits: Tensor = self.stages(x)
-        return logits
-
-    def forward(self, batch: ClipBatch) -> Tensor:
-        """Logits of the clips of a batch: (N, K), or of their frames, (N, T, K)."""
-        return self.clip_logits(self.normalize(batch))
-
-    def video_scores(self, batch: ClipBatch) -> Tensor:
-        """Class probabilities of the videos of a batch, averaged over their views: float32 (B, K)."""
-        if batch.num_videos == 0:
-            return self.mean.new_zeros((0, self.num_classes))
-        return self.scores_of(self.view_means(batch))
-
-    def view_means(self, batch: ClipBatch) -> Tensor:
-        """Means over the views of each of B videos, float32 (B, K), of probabilities or logits (`view_average`).
-
-        Means of parts of a video, weighted by their numbers of views, average to the video's; `scores_of` converts
-        them to scores.
-        """
-        scores = self._view_logits(batch)
-        if self.view_average == "probabilities":
-            scores = self.probabilities(scores)
-        return average_views(batch, scores.mean(dim=1) if self.labels_frames else scores)
-
-    def frame_scores(self, batch: ClipBatch) -> Tensor:
-        """Class probabilities of the frames of each view, float32 (N, T, K), of a network that `labels_frames`."""
-        return self.probabilities(self._view_logits(batch))
-
-    def scores_of(self, means: Tensor) -> Tensor:
-        """Class probabilities, float32 (B, K), from `view_means`."""
-        return self.probabilities(means) if self.view_average == "logits" else means
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Class probabilities of logits, (..., K): their softmax, or with several labels a video their sigmoid."""
-        return logits.sigmoid() if self.task == "multi_label" else logits.softmax(dim=-1)
-
-    def _view_logits(self, batch: ClipBatch) -> Tensor:
-        """Logits of all views: float32 (N, K) or (N, T, K), computed at most `views_at_once` views at a time."""
-        pieces = torch.split(batch.clips, self.views_at_once or max(1, len(batch.clips)))
-        return torch.cat([self(batch._replace(clips=piece)).float() for piece in pieces])
-
-    # Training and evaluation.
 
     def setup(self, stage: str) -> None:
         """Computes the class weights from the training split, unless its frequencies were given.
@@ -300,9 +239,3 @@ class VideoClassifier(VideoNetwork):
         """The keys, rows and scores, float32 (B, K), of a batch's videos, and which could not be decoded."""
         scores = self.video_scores(batch)
         return {"keys": batch.keys, "rows": batch.rows, "scores": scores, "failed": batch.failed}
-
-
-def average_views(batch: ClipBatch, rows: Tensor) -> Tensor:
-    """Means over the views of each of B videos, float (B, D), of the rows of the batch's clips, float (N, D)."""
-    sums = rows.new_zeros((batch.num_videos, rows.shape[1]))
-    return sums.index_add_(0, batch.video_index, rows) / batch.views_per_video[:, None]

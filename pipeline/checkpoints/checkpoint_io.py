@@ -18,7 +18,8 @@ from lightning_modules.weights.sharded_checkpoint import (
     read_whole_checkpoint,
     with_shards_folder,
 )
-from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore
+from pipeline.checkpoints.checkpoint_record import CheckpointRecord
+from pipeline.checkpoints.checkpoint_store import CheckpointStore
 from pipeline.checkpoints.sharded_saving import save_shards
 from pipeline.checkpoints.storage import LocalStorage
 from pipeline.cli.terminal import print_text

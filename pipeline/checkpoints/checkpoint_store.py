@@ -16,60 +16,33 @@ checkpoints themselves, so that each restart leaves files that are never removed
 keeps the K best and the one newest, or the K newest, and knows of a checkpoint once its controller asked the rank.
 """
 
-import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_modules.weights.sharded_checkpoint import CONTENT_NAME, find_shard_damage, shards_folder
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
+from pipeline.checkpoints.checkpoint_record import (
+    FOLDER,
+    CheckpointRecord,
+    is_sharded_name,
+    list_checkpoints,
+    read_content,
+    read_records,
+    write_records,
+)
 from pipeline.checkpoints.retention import find_damage, positions_to_keep, rank_by_score
 from pipeline.checkpoints.storage import Storage
 
-FOLDER = "checkpoints"
-RECORD = f"{FOLDER}/checkpoints.json"
 LAST, BEST = "last.ckpt", "best.ckpt"
 DAMAGED_SUFFIX = ".damaged"  # appended to the name of a checkpoint found damaged
-_NAME = re.compile(r"step-(\d+)\.ckpt")
-_SHARDED_NAME = re.compile(r"step-(\d+)\.sharded")
 
 
 class NoIntactCheckpointError(ValueError):
     """Raised when all checkpoints of a run are damaged; the message says what is wrong with each."""
-
-
-@dataclass(frozen=True)
-class CheckpointRecord:
-    """Record of a checkpoint of a run.
-
-    Args:
-        step: number of optimizer steps done.
-        bytes: size of the file when it was written, in bytes.
-        metrics: metrics measured with these weights, and `epoch` and `step`.
-        time: time of writing, in seconds since 1970.
-        sharded: whether it is a folder with the shards of all ranks.
-    """
-
-    step: int
-    bytes: int
-    metrics: dict[str, Any] = field(default_factory=dict)
-    time: float = 0.0
-    sharded: bool = False
-
-    @property
-    def file(self) -> str:
-        """Name of the file, or of the folder of a sharded one, in the folder of checkpoints."""
-        return f"step-{self.step:08d}.{'sharded' if self.sharded else 'ckpt'}"
-
-    @property
-    def name(self) -> str:
-        """Path of the file or folder relative to the run's folder."""
-        return f"{FOLDER}/{self.file}"
 
 
 class DamagedCheckpoint(NamedTuple):
@@ -122,19 +95,7 @@ class CheckpointStore:
         Raises:
             OSError: the storage cannot be reached.
         """
-        recorded = {each.file: each for each in self._read_records()}
-        found = []
-        for file in self.storage.files(FOLDER):
-            if match := _NAME.fullmatch(file.name):
-                found.append(recorded.get(file.name) or CheckpointRecord(int(match[1]), file.bytes, {}, file.modified))
-        for name in self.storage.folders(FOLDER):
-            if match := _SHARDED_NAME.fullmatch(name):
-                contents = [file for file in self.storage.files(f"{FOLDER}/{name}") if file.name == CONTENT_NAME]
-                found += [
-                    recorded.get(name) or CheckpointRecord(int(match[1]), file.bytes, {}, file.modified, sharded=True)
-                    for file in contents
-                ]
-        return sorted(found, key=lambda each: each.step)
+        return list_checkpoints(self.storage)
 
     def save(
         self, write: Callable[[Path], object], step: int, metrics: Mapping[str, Any], shards: str = ""
@@ -160,7 +121,7 @@ class CheckpointStore:
             new = CheckpointRecord(step, size, finite, round(time.time(), 3), sharded=bool(shards))
             others = [each for each in before if each.step != step and each.file not in self._stale]
             kept = self._select_kept(sorted([*others, new], key=lambda each: each.step))
-            self._write_record(kept)
+            self._write_records(kept)
         except BaseException:
             if all(each.file != new.file for each in before):
                 self.storage.remove(new.name)
@@ -178,7 +139,7 @@ class CheckpointStore:
     def _remove_unused_shards(self, saved: list[CheckpointRecord]) -> list[str]:
         """Removes folders of shards that a kill left without content, or beside others; returns their names."""
         whole = [each.file for each in saved]
-        removed = [name for name in self.storage.folders(FOLDER) if _SHARDED_NAME.fullmatch(name) and name not in whole]
+        removed = [name for name in self.storage.folders(FOLDER) if is_sharded_name(name) and name not in whole]
         for each in saved:
             if each.sharded:
                 self.storage.remove_leftovers(each.name)
@@ -209,7 +170,7 @@ class CheckpointStore:
             OSError: the storage cannot be reached.
         """
         listed = self.list_checkpoints()
-        missing = [each for each in self._read_records() if each not in listed]
+        missing = [each for each in read_records(self.storage) if each not in listed]
         damaged: list[DamagedCheckpoint] = []
         for each in sorted([*listed, *missing], key=lambda each: each.step, reverse=True):
             damage = self.find_damage(each)
@@ -253,7 +214,7 @@ class CheckpointStore:
             self.storage.rename(each.name, each.name + DAMAGED_SUFFIX)  # if this fails, it is skipped again next time
         if damaged:
             renamed = [each.checkpoint for each in damaged]
-            self._write_record([each for each in self._read_records() if each not in renamed])
+            self._write_records([each for each in read_records(self.storage) if each not in renamed])
 
     def find_damage(self, checkpoint: CheckpointRecord) -> str | None:
         """Describes the damage of a checkpoint's file; None if it is whole."""
@@ -302,7 +263,7 @@ class CheckpointStore:
         """Returns the monitored metric and its mode."""
         if self._options is not None:
             return self._options.metric, self._options.monitor_mode
-        record = self._read_record()
+        record = read_content(self.storage)
         return str(record.get("monitor")), str(record.get("monitor_mode"))
 
     def _link_aliases(self, saved: list[CheckpointRecord]) -> None:
@@ -312,24 +273,5 @@ class CheckpointStore:
                 self.storage.link(saved[-1].name, LAST)
                 self.storage.link(self._sort_by_score(saved)[0].name, BEST)
 
-    def _read_records(self) -> list[CheckpointRecord]:
-        """Reads the checkpoints in checkpoints.json."""
-        names = [each.name for each in fields(CheckpointRecord)]
-        return [
-            CheckpointRecord(**{name: each[name] for name in names if name in each})
-            for each in self._read_record()["checkpoints"]
-        ]
-
-    def _read_record(self) -> dict[str, Any]:
-        """Reads checkpoints.json, which is optional; without checkpoints if it is missing or damaged."""
-        try:
-            record = json.loads(self.storage.read(RECORD) or b"{}")
-            return {"checkpoints": [], **record}
-        except ValueError:
-            return {"checkpoints": []}
-
-    def _write_record(self, saved: list[CheckpointRecord]) -> None:
-        monitor, mode = self._monitored_metric()
-        lines = [{"file": each.file, **asdict(each)} for each in saved]
-        content = json.dumps({"monitor": monitor, "monitor_mode": mode, "checkpoints": lines}, indent=1) + "\n"
-        self.storage.write(RECORD, lambda path: path.write_text(content, encoding="utf-8"))
+    def _write_records(self, saved: list[CheckpointRecord]) -> None:
+        write_records(self.storage, saved, *self._monitored_metric())

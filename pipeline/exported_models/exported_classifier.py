@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoClassifier
 from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
-from lightning_modules.tasks.classifier import average_views
 from lightning_modules.tasks.label_task import Task
+from lightning_modules.tasks.video_scores import average_views
 from pipeline.exported_models.model_folder import ModelDescription
 from pipeline.exported_models.programs import Program
 from pipeline.linear.feature_classifier import FeatureClassifier

@@ -16,7 +16,8 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from pipeline.checkpoints.checkpoint_store import BEST, FOLDER, LAST, CheckpointStore, NoIntactCheckpointError
+from pipeline.checkpoints.checkpoint_record import FOLDER
+from pipeline.checkpoints.checkpoint_store import BEST, LAST, CheckpointStore, NoIntactCheckpointError
 from pipeline.checkpoints.storage import open_storage
 from pipeline.cli.terminal import print_text
 from pipeline.training.metrics_csv import METRICS_NAME

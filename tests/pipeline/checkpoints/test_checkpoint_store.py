@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from pipeline.checkpoints.checkpoint_options import CheckpointOptions
-from pipeline.checkpoints.checkpoint_store import CheckpointRecord, CheckpointStore, NoIntactCheckpointError
+from pipeline.checkpoints.checkpoint_record import CheckpointRecord
+from pipeline.checkpoints.checkpoint_store import CheckpointStore, NoIntactCheckpointError
 from pipeline.checkpoints.storage import LocalStorage, open_storage
 
 
