@@ -109,10 +109,10 @@ def measure(name: str, folder: Path, epochs: int) -> str:
 
 def table_row(name: str, report: dict[str, Any]) -> str:
     """A row of the table: detections, mean average precision by tIoU, its mean with interval, and that of frames."""
-    low, high = report["interval"]
     mean, frames = report["mean_average_precision"], report["frames"]["mean_average_precision"]
-    interval = f"{mean:.1%} ({low:.1%} to {high:.1%})"
-    return f"| {name} | {report['num_detections']} | {describe_thresholds(report)} | {interval} | {frames:.1%} |"
+    interval = " ({:.1%} to {:.1%})".format(*report["interval"]) if report["interval"] else ""  # None of few videos
+    by_tiou = describe_thresholds(report)
+    return f"| {name} | {report['num_detections']} | {by_tiou} | {mean:.1%}{interval} | {frames:.1%} |"
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Benchmarks run as files, from anywhere, and count as they say."""
 
 import argparse
+import csv
 import importlib
 import json
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 
 from benchmarks.conditions import above_zero, is_packed, not_negative, positive, share
 from benchmarks.memory_of_recurrence import SETTINGS, draw_chart, train
-from benchmarks.networks import two_streams
+from benchmarks.networks import timelines, two_streams
 from benchmarks.networks.class_balance import class_sizes
 from benchmarks.networks.evaluate import Way, naive, ours, prepare
 from benchmarks.turns import Spent, count, ratio
@@ -162,3 +164,18 @@ def test_streams_are_trained_fold_by_fold_and_fused(tmp_path, monkeypatch):
     assert report["num_videos"] == 16
     assert len(list((tmp_path / "out/runs").glob("*/fold-*/last.ckpt"))) == 4
     assert len(list((tmp_path / "out/validation").glob("*/last.ckpt"))) == 1
+
+
+@pytest.mark.slow
+def test_labels_for_frames_are_compared_with_labels_for_clips(tmp_path, monkeypatch, capsys):
+    words = ["--folder", str(tmp_path), "--videos", "9", "--epochs", "1", "--network", "frames, causal", "clips"]
+    monkeypatch.setattr(sys, "argv", ["timelines", *words])
+    for _ in range(2):  # the second time there is nothing left to do
+        timelines.main()
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+        assert [row.split(" | ")[0] for row in rows] == ["| frames, causal", "| clips"]
+    with (tmp_path / "segments.csv").open(newline="") as file:
+        of_first = [row for row in csv.DictReader(file) if row["path"] == "videos/long/long_000.mp4"]
+    assert [row["label"] == "background" for row in of_first] == [True, False] * 6
+    assert all(before["end"] == after["start"] for before, after in pairwise(of_first))
+    assert of_first[0]["start"] == "0"
