@@ -66,7 +66,7 @@ class SideProcess:
         else:
             python = sys.executable if side.job["side"] == "bare" else str(peers)
             command = [python, str(here.with_name("loader_peers.py")), job]
-        environment = clean_environment() | {"PYTHONPATH": str(here.parents[1])} if "-m" in command else None
+        environment = clean_environment() | {"PYTHONPATH": str(here.parents[2])} if "-m" in command else None
         self.name = side.name
         self._process = subprocess.Popen(
             command,
@@ -74,7 +74,7 @@ class SideProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            cwd=here.parents[1] if "-m" in command else None,
+            cwd=here.parents[2] if "-m" in command else None,
             env=environment or clean_environment(),
         )
         self.problem = next((line for line in map(str.strip, self._process.stdout) if _speaks(line)), "it ended early")
