@@ -69,6 +69,14 @@ def test_features_are_means_over_places_and_one_classifier_s_input():
         torch.testing.assert_close(model.clip_logits(x), found["logits"])
 
 
+def test_of_each_network_all_up_to_its_features_learns():
+    model = make(fusion="features", dropout=0.25)
+    assert model.stages.logits[0].p == 0.25
+    for network in (model.stages.features.rgb, model.stages.features.flow):
+        trained = {name.split(".")[0] for name, one in network.stages.named_parameters() if one.requires_grad}
+        assert trained == set(network.endpoints_available) - {"fc7", "logits"} - {f"pool{place}" for place in range(6)}
+
+
 @pytest.mark.parametrize("resumes", [False, True])
 def test_each_network_begins_with_its_own_weights(resumes, tmp_path):
     """Checkpoints of another number of classes; the last layer stays as it is, and a run that resumes loads nothing."""

@@ -74,6 +74,7 @@ def test_the_option_recomputes_in_training_and_the_checkpoint_does_not_show_it(t
         model = make("C3D", checkpoint_activations=chosen)
         fit(model, tmp_path).save_checkpoint(tmp_path / "last.ckpt")
         assert ("forward" in vars(model.stages.conv3a)) == chosen
+        assert "forward" not in vars(model.stages.logits)
         runs.append(VideoClassifier.load(tmp_path / "last.ckpt").state_dict())
     assert all(torch.equal(first, second) for first, second in zip(*(run.values() for run in runs), strict=True))
 

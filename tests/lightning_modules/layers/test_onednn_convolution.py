@@ -61,6 +61,15 @@ def test_the_same_numbers_as_torchs_own_choice(kernel, channels_last, dtype):
         torch.testing.assert_close(convolve(x, weight, bias, stride, padding), own, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_groups_and_spacing_are_passed_on(dtype):
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 4, 9, 11, dtype=dtype), torch.randn(6, 2, 3, 2, dtype=dtype)
+    expected = F.conv2d(x, weight, None, (2, 1), (2, 1), (2, 3), groups=2)
+    with torch.no_grad():
+        torch.testing.assert_close(convolve(x, weight, None, (2, 1), (2, 1), (2, 3), 2), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_training_and_autocast_have_their_own_ways():
     x, weight = torch.randn(1, 3, 4, 8, 8), torch.randn(2, 3, 3, 3, 3, requires_grad=True)
     arguments = (None, (1, 1, 1), (1, 1, 1))

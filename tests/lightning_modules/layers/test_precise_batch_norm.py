@@ -34,10 +34,13 @@ def statistics(model):
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_precise_statistics_are_those_of_all_that_passed(tmp_path, validate):
-    """The first norm's input is known by hand; its mean and unbiased variance over the 2 + 4 latest clips."""
+    """The first norm's input is known by hand; its mean and unbiased variance over the 2 + 4 latest clips.
+
+    After the second epoch, so with the weights of that time.
+    """
     model = small(precise_bn_batches=2)
     batches = different_batches(3, 2, 4)
-    fit(model, tmp_path, batches, validate, max_epochs=1)
+    fit(model, tmp_path, batches, validate, max_epochs=2)
     convolution, norm = model.stages.conv1a[0], model.stages.conv1a[1]
     with torch.no_grad():
         outputs = torch.cat([convolution(model.normalize(batch)) for batch in batches[1:]])

@@ -88,6 +88,16 @@ def test_a_batch_without_videos_gives_every_parameter_a_zero_gradient(make):
     assert model.video_scores(empty).shape == (0, 2)
 
 
+def test_a_batch_without_videos_counts_in_no_metric_of_training():
+    model = CNNLSTM(num_classes=2, channels=(4,), hidden_size=3)
+    model.log = model.log_dict = lambda *args, **kwargs: None
+    batch = moving_bars(4)
+    empty = batch._replace(clips=batch.clips[:0], labels=batch.labels[:0], keys=[], video_index=batch.video_index[:0])
+    for number, one in enumerate((batch, empty)):
+        model.on_train_batch_end(model.training_step(one, number), one, number)
+    assert next(iter(model.train_metrics.values())).total.sum() == 4
+
+
 def test_pixels_are_normalized_by_channel_and_stay_in_their_places():
     """(x / 255 - mean) / std, for R, G and B; the axes become clip, channel, frame, row, column."""
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)

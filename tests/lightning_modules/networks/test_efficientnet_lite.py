@@ -54,6 +54,14 @@ def test_padding_is_tensorflow_s():
     torch.testing.assert_close(stem(frame), (expected * scale).clamp(0, 6))
 
 
+def test_statistics_move_as_in_the_authors_and_in_torch():
+    """By a hundredth a step, and in MobileNetV2, which has torch's batch norms, by a tenth."""
+    for name, momentum in (("efficientnet_lite0", 0.01), ("mobilenet_v2", 0.1)):
+        norms = [one for one in make_encoder(name).modules() if isinstance(one, torch.nn.BatchNorm2d)]
+        assert len(norms) > 40
+        assert {norm.momentum for norm in norms} == {momentum}
+
+
 def test_the_package_s_names_fit_key_by_key(tmp_path):
     state = published_state("efficientnet_lite1")
     torch.save(state, tmp_path / "weights.pth")

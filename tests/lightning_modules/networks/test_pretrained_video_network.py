@@ -141,6 +141,8 @@ def test_low_rank_updates_train_with_the_head_alone_and_begin_as_nothing(folders
     with torch.inference_mode():
         expected = folders["vivit", True][1](x.transpose(1, 2)).logits
         torch.testing.assert_close(model.eval().clip_logits(x), expected, atol=1e-5, rtol=0)
+    scaling = [one.scaling["default"] for one in model.modules() if hasattr(one, "lora_A")]
+    assert scaling == [1.0] * 4  # alpha is the rank, where it is not given
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     checkpoint = fitted(model, tmp_path, moving_bars(4, num_frames=NUM_FRAMES, size=CROP_SIZE))
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from lightning_modules import C3D, CNNLSTM, I3D
 from lightning_modules.tasks.optimization import (
     OptimizationOptions,
+    batch_scale,
     decayed_scales,
     make_optimizer,
     rate_factor,
@@ -233,6 +234,35 @@ def test_the_rate_is_in_proportion_to_all_videos_of_a_step(tmp_path, accumulated
     Trainer(**settings, accumulate_grad_batches=accumulated).fit(model, FourAtATime())
     assert {rate for of_step in rates.seen for rate in of_step} == {expected}
     assert len(rates.seen) == 8 // accumulated
+
+
+class FourRanks(Trainer):
+    """A trainer that is told to be of one of four ranks."""
+
+    world_size = 4
+
+
+def test_the_videos_of_all_ranks_count():
+    trainer = FourRanks(accelerator="cpu", logger=False, accumulate_grad_batches=3)
+    trainer.datamodule = FourAtATime()
+    assert batch_scale(trainer, 8) == 4 * 4 * 3 / 8
+
+
+class UnevenBatches(FourAtATime):
+    """The first batch has half of an epoch's videos, as its own progress says."""
+
+    def share_of_epoch(self, steps):
+        return 0.5 + steps / 16 if steps else 0.0
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, [1.0] + [0.1] * 7), (0.5, [1.0, 1.0, 0.1, 0.1])])
+def test_progress_is_in_videos_unless_an_epoch_is_cut_short(tmp_path, share, expected):
+    rates = Rates()
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings = {"accelerator": "cpu", "default_root_dir": tmp_path, "max_epochs": 1, "callbacks": [rates], **quiet}
+    model = small(learning_rate=1.0, lr_schedule="multi_step", lr_milestones=[0.5])
+    Trainer(**settings, limit_train_batches=share).fit(model, UnevenBatches())
+    assert [rate[0] for rate in rates.seen] == pytest.approx(expected)
 
 
 def test_fixed_scales_of_i3d_stay_fixed():
