@@ -5,7 +5,7 @@
 Takes the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`; made videos
 where it is not there), or the videos under `--videos`. At each size the first pairs of consecutive frames of every
 video are estimated, the methods taking turns; then one process encodes whole videos, as `pack` does, and the flow of
-them by DIS. TV-L1 needs OpenCV's contributed modules; without them its row says so.
+them by DIS. A method whose library is not installed is said not to be measured.
 """
 
 import argparse
@@ -26,30 +26,31 @@ from datamodules.encoding.transcoding import EncodeProfile, transcode
 from datamodules.optical_flow.flow_estimation import (
     FlowMethod,
     FlowUnavailableError,
+    convert_frame,
     estimate_flow,
-    flow_method_version,
-    to_gray,
+    flow_library,
 )
 from datamodules.optical_flow.flow_video import encode_flow
 from datamodules.video.decoding import iterate_frames
 
 FramePair = tuple[np.ndarray, np.ndarray]
-DIS, TVL1 = "DIS", "TV-L1"
+DIS, TVL1, RAFT = "DIS", "TV-L1", "RAFT"
 ENCODE, ENCODE_WITH_FLOW = "encoding alone", "encoding and DIS"
-METHODS: dict[str, FlowMethod] = {DIS: "dis", TVL1: "tvl1"}
+METHODS: dict[str, FlowMethod] = {DIS: "dis", TVL1: "tvl1", RAFT: "raft"}
 
 
 def first_pairs(video: bytes, pairs: int) -> list[FramePair]:
-    """The first pairs of consecutive frames, in gray: uint8 (H, W) each."""
+    """The first pairs of consecutive frames: uint8 (H, W, 3) each."""
     frames = islice(iterate_frames(video), pairs + 1)
-    return list(pairwise(to_gray(frame.to_ndarray(format="rgb24")) for frame in frames))
+    return list(pairwise(frame.to_ndarray(format="rgb24") for frame in frames))
 
 
 def estimating(pairs: Sequence[FramePair], method: FlowMethod) -> Callable[[], None]:
-    """Estimates the flow of every pair."""
+    """Estimates the flow of every pair, of frames that are converted before."""
+    converted = [(convert_frame(first, method), convert_frame(second, method)) for first, second in pairs]
 
     def run() -> None:
-        for first, second in pairs:
+        for first, second in converted:
             estimate_flow(first, second, method)
 
     return run
@@ -68,13 +69,13 @@ def encoding(sources: Sequence[bytes], profile: EncodeProfile, with_flow: bool) 
 
 
 def available_methods() -> dict[str, FlowMethod]:
-    """The methods that this OpenCV has; says which it lacks."""
+    """The methods whose libraries are installed; says which are not."""
     available = {}
     for name, method in METHODS.items():
         try:
-            flow_method_version(method)
+            flow_library(method)
             available[name] = method
-        except FlowUnavailableError as error:
+        except (FlowUnavailableError, OSError) as error:
             print(f"{name}: not measured: {error}")
     return available
 

@@ -27,7 +27,7 @@ def encode_with_flow(
 
     Raises:
         DecodeError: the video is refused, with the `reason`.
-        FlowUnavailableError: OpenCV does not import, or lacks the method.
+        FlowUnavailableError: its library does not import, or lacks the method.
     """
     done = 0
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from datamodules.batch import Stream
 from datamodules.dataset.dataset_index import DatasetIndex
-from datamodules.optical_flow.flow_estimation import FlowMethod, flow_method_version
+from datamodules.optical_flow.flow_estimation import FlowMethod, flow_library
 from datamodules.optical_flow.frame_source import ComputedFlow, FrameSource, PackedFlow
 
 
@@ -38,13 +38,13 @@ def refuse_without_flow(index: DatasetIndex, stream: Stream) -> None:
     """Refuses clips of optical flow where there is none.
 
     Raises:
-        FlowUnavailableError: flow has to be computed, and OpenCV does not import.
+        FlowUnavailableError: flow has to be computed, and its library does not import.
         ValueError: the dataset has no flow, or some of its videos have none.
     """
     if stream == "rgb":
         return
     if not index.has_shards:
-        flow_method_version(flow_method_of(index.manifest.encode.get("flow")))
+        flow_library(flow_method_of(index.manifest.encode.get("flow")))
         return
     rows = np.arange(len(index))
     count = int((np.asarray(index.column("flow_size", rows)) == 0).sum()) if index.has_flow else len(index)

@@ -13,7 +13,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, VideoReformatter
 
-from datamodules.optical_flow.flow_estimation import FlowMethod, Gray, estimate_flow
+from datamodules.optical_flow.flow_estimation import FRAME_FORMATS, FlowMethod, Frame, estimate_flow
 from datamodules.optical_flow.flow_levels import Levels, flow_levels
 from datamodules.video.decoding import DecodeError, Source, iterate_frames, orientation_of
 from datamodules.video.header_frames import NotIndexedError, frames_by_header
@@ -47,24 +47,25 @@ def encode_flow(
 
     Raises:
         DecodeError: the video does not decode, or has no frame.
-        FlowUnavailableError: OpenCV does not import, or lacks the method.
+        FlowUnavailableError: the library does not import, or lacks the method.
+        OSError: the weights of RAFT cannot be downloaded.
     """
     writer: Mp4Writer | None = None
     profile = EncodeProfile(crf=crf, key_frame_interval=key_frame_interval)
-    previous: Gray | None = None
-    for count, gray in enumerate(_gray_frames(source)):
+    previous: Frame | None = None
+    for count, frame in enumerate(_frames(source, FRAME_FORMATS[method])):
         if writer is None:
-            height, width = gray.shape
+            height, width = frame.shape[:2]
             writer = Mp4Writer(width, 2 * height, _PLAYBACK_RATE, profile)
         if previous is not None:
-            writer.write(_flow_frame(flow_levels(estimate_flow(previous, gray, method))))
-        previous = gray
+            writer.write(_flow_frame(flow_levels(estimate_flow(previous, frame, method))))
+        previous = frame
         if progress is not None:
             progress(count)
     if writer is None or previous is None:
         raise DecodeError("the video has no frames")
     if writer.num_frames == 0:
-        writer.write(_flow_frame(flow_levels(np.zeros((*previous.shape, 2), np.float32))))
+        writer.write(_flow_frame(flow_levels(np.zeros((*previous.shape[:2], 2), np.float32))))
     return writer.finish()
 
 
@@ -73,11 +74,11 @@ def num_flow_frames(num_frames: int) -> int:
     return max(1, num_frames - 1)
 
 
-def _gray_frames(source: Source) -> Iterator[Gray]:
+def _frames(source: Source, pixel_format: str) -> Iterator[Frame]:
     converter = VideoReformatter()
     for frame in iterate_frames(source):
-        gray = converter.reformat(frame, format="gray", threads=1)
-        yield np.ascontiguousarray(orientation_of(frame).apply(gray.to_ndarray()))
+        pixels = converter.reformat(frame, format=pixel_format, threads=1).to_ndarray()
+        yield np.ascontiguousarray(orientation_of(frame).apply(pixels))
 
 
 def _flow_frame(levels: Levels) -> av.VideoFrame:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datamodules.batch import STREAM_CHANNELS, Stream
-from datamodules.optical_flow.flow_estimation import FlowMethod, estimate_flow, resize_frame, to_gray
+from datamodules.optical_flow.flow_estimation import FlowMethod, convert_frame, estimate_flow, resize_frame
 from datamodules.optical_flow.flow_levels import Levels, flow_levels
 from datamodules.optical_flow.flow_video import num_flow_frames, read_flow
 from datamodules.video.decoding import DecodeError, Source, decode_frames, iterate_frame_chunks
@@ -89,7 +89,8 @@ class ComputedFlow:
 
     def _join(self, frame: Levels, following: Levels) -> Channels:
         """The channels of a frame, uint8 (1, H, W, C)."""
-        flow = flow_levels(estimate_flow(to_gray(frame), to_gray(following), self.method))
+        first, second = (convert_frame(one, self.method) for one in (frame, following))
+        flow = flow_levels(estimate_flow(first, second, self.method))
         return (flow if self.stream == "flow" else np.concatenate([frame, flow], axis=2))[None]
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from datamodules.batch import STREAM_CHANNELS, ClipBatch
 from lightning_modules.layers.input_channels import refuse_other_channels
-from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
 
 
 class InputNormalization(pl.LightningModule):
@@ -64,3 +63,21 @@ class InputNormalization(pl.LightningModule):
             flow = clips[..., -STREAM_CHANNELS["flow"] :]  # the last channels, with RGB or without
             flow -= flow.mean(dim=(2, 3), keepdim=True)
         return clips.permute(0, 4, 1, 2, 3)
+
+
+def refuse_unfinished_clips(batch: ClipBatch) -> None:
+    """Refuses clips that the data module still has to convert or crop on the device.
+
+    Raises:
+        ValueError: the clips are not RGB, or still hold several crops each.
+    """
+    if batch.pixel_format != "rgb":
+        raise ValueError(
+            f"the clips are still {batch.pixel_format}, not rgb: give the trainer the data module instead of its "
+            "loader, or call the data module's on_after_batch_transfer"
+        )
+    if batch.crops_to_cut > 1:
+        raise ValueError(
+            f"the clips still hold {batch.crops_to_cut} crops each: give the trainer the data module instead of "
+            "its loader, or call the data module's on_after_batch_transfer"
+        )

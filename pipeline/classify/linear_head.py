@@ -73,7 +73,7 @@ def attach_head(weights: Path, trained: TrainedCheckpoint, decoder: str) -> tupl
 
     Raises:
         FileNotFoundError: there is no such file.
-        FlowUnavailableError: the network takes optical flow, and OpenCV does not import, or lacks the method.
+        FlowUnavailableError: the network takes optical flow, and its library does not import, or lacks the method.
         ValueError: the file has no weights that `linear` wrote, or they were fitted to features of another checkpoint.
     """
     classifier, metadata = LinearClassifier.load(weights)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.batch import Stream
 from datamodules.loading.flow_input import flow_method_of
-from datamodules.optical_flow.flow_estimation import FlowMethod, flow_method_version
+from datamodules.optical_flow.flow_estimation import FlowMethod, flow_library
 from datamodules.optical_flow.frame_source import ComputedFlow, FrameSource, PackedFlow, num_clip_frames, rgb_source
 from datamodules.options import Options
 from datamodules.sampling.clip_sampling import ClipSampler, ClipShape, Integers
@@ -122,11 +122,11 @@ def with_stream(preprocessing: Preprocessing, trained: TrainedCheckpoint) -> Pre
     """A preprocessing for the stream of a checkpoint, with the optical flow of its training where it takes that.
 
     Raises:
-        FlowUnavailableError: it takes optical flow, and OpenCV does not import, or lacks the method.
+        FlowUnavailableError: it takes optical flow, and its library does not import, or lacks the method.
     """
     stream, method = trained.clips.get("stream", "rgb"), flow_method_of(trained.dataset.get("flow"))
     if stream != "rgb":
-        flow_method_version(method)
+        flow_library(method)
     return preprocessing._replace(stream=stream, flow_method=method, short_side=trained.dataset.get("rendition"))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from datamodules.batch import ClipBatch
 from lightning_modules import VideoClassifier
-from lightning_modules.tasks.batch_checks import refuse_unfinished_clips
+from lightning_modules.tasks.input_normalization import refuse_unfinished_clips
 from lightning_modules.tasks.label_task import Task
 from lightning_modules.tasks.video_scores import average_views
 from pipeline.exported_models.model_folder import ModelDescription

@@ -34,8 +34,8 @@ class EncodingOptions(Options):
             their shape in the file and, as pixel_aspect, in the index.
         copy: store the original bytes, after every frame was decoded, instead of encoding.
         flow: store the optical flow of consecutive frames too, for `data.init_args.stream: flow` or `both`.
-        flow_method: how it is estimated: `dis`, with OpenCV; or `tvl1` as for I3D, with OpenCV's contributed modules,
-            a hundred times slower.
+        flow_method: how it is estimated: `dis`, with OpenCV; `tvl1` as for I3D, with OpenCV's contributed modules,
+            a hundred times slower; or `raft`, where torchvision imports, on a GPU if there is one.
     """
 
     short_side: int | list[int] = 256

@@ -16,7 +16,7 @@ from datamodules.annotations.refusals import Refusal
 from datamodules.dataset.manifest import Rendition
 from datamodules.encoding.transcoding import EncodeProfile
 from datamodules.leakage.perceptual_hash import HASH_VERSION
-from datamodules.optical_flow.flow_estimation import FlowMethod, flow_method_version
+from datamodules.optical_flow.flow_estimation import FlowMethod, flow_library
 
 FOLDED_SPLIT = "all"
 
@@ -101,14 +101,14 @@ class ShardPart:
 
 
 def encoder_versions(flow: FlowMethod | None = None) -> dict[str, str]:
-    """Versions of the libraries that determine the bytes of a shard, with OpenCV's where it estimates the flow.
+    """Versions of the libraries that determine the bytes of a shard, with the one that estimates the flow.
 
     Raises:
-        FlowUnavailableError: OpenCV does not import, or lacks the method.
+        FlowUnavailableError: the library of the flow does not import, or lacks the method.
     """
     codec = ".".join(str(number) for number in av.library_versions["libavcodec"])
     versions = {"av": version("av"), "libavcodec": codec, "webdataset": version("webdataset")}
-    return versions if flow is None else versions | {"opencv": flow_method_version(flow)}
+    return versions if flow is None else versions | flow_library(flow)
 
 
 def order_records(records: Sequence[VideoRecord], seed: int = 0) -> dict[str, list[VideoRecord]]:

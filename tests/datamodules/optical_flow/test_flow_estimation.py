@@ -59,13 +59,13 @@ def test_without_opencv_one_sentence_says_what_to_install(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(builtins, "__import__", refuse_opencv)
     with pytest.raises(FlowUnavailableError, match=r"needs OpenCV.*pip install 'action-recognition-pipeline\[flow\]'"):
-        flow_estimation.flow_method_version("dis")
+        flow_estimation.flow_library("dis")
 
 
 def test_an_opencv_without_contributed_modules_has_no_tvl1(monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
     monkeypatch.delattr(cv2.optflow, "DualTVL1OpticalFlow_create")
-    assert flow_estimation.flow_method_version("dis") == cv2.__version__
+    assert flow_estimation.flow_library("dis") == {"opencv": cv2.__version__}
     with pytest.raises(FlowUnavailableError, match=r"TV-L1 needs OpenCV's contributed modules.*or take the method dis"):
-        flow_estimation.flow_method_version("tvl1")
+        flow_estimation.flow_library("tvl1")
