@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.sampling.epoch_plan import EvaluationBatches, ShardPermutation, TrainPlan
-from datamodules.sampling.keyed_permutation import KeyedPermutation
+from datamodules.sampling.keyed_permutation import KeyedPermutation, hash_integers
 
 
 def as_lists(batches):
@@ -36,6 +36,13 @@ def test_the_order_depends_on_seed_and_epoch(settings):
 def test_every_window_of_shards_has_an_order_of_its_own():
     numbers = ShardPermutation((9,) * 6, 1, 0)(np.arange(54)).reshape(6, 9)
     assert len({tuple(one - one.min()) for one in numbers}) == 6
+
+
+def test_shards_are_read_in_an_order_of_each_epoch_s_own():
+    """Shards of one video each, of which none is shuffled with another."""
+    orders = [ShardPermutation((1,) * 6, 1, 0, epoch)(np.arange(6)).tolist() for epoch in range(4)]
+    assert len(set(map(tuple, orders))) == 4
+    assert all(sorted(order) == list(range(6)) for order in orders)
 
 
 def test_an_epoch_consumes_no_more_than_there_is():
@@ -74,6 +81,22 @@ def test_too_few_videos_say_what_to_change():
 def test_keyed_permutation_is_a_permutation(size, key):
     numbers = KeyedPermutation(size, key)(np.arange(size))
     assert sorted(numbers.tolist()) == list(range(size))
+
+
+def test_hashes_are_the_published_numbers_of_splitmix64():
+    """The first three of seed 0: the finalizer of the golden ratio's multiples."""
+    found = [int(hash_integers(0x9E3779B97F4A7C15 * number - 1)[0]) for number in (1, 2, 3)]
+    assert found == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+
+
+def test_orders_stay_those_that_runs_were_begun_with():
+    """A run that is resumed by a later version goes on in its order: written down once."""
+    assert KeyedPermutation(10, 1, 2)(np.arange(10)).tolist() == [5, 4, 2, 9, 6, 1, 7, 8, 3, 0]
+    shards = ShardPermutation((3, 4, 2, 3), 2, 1, 2)
+    assert shards(np.arange(12)).tolist() == [2, 1, 0, 8, 7, 6, 9, 3, 5, 10, 4, 11]
+    for position in (-1, 10):
+        with pytest.raises(IndexError, match=r"positions must be in \[0, 10\)"):
+            KeyedPermutation(10, 1, 2)(np.array([position]))
 
 
 def test_keyed_permutation_of_a_huge_range_needs_no_array():

@@ -32,6 +32,25 @@ def statistics(model):
     return {name: value.clone() for name, value in model.stages.state_dict().items() if "running_" in name}
 
 
+class Fresh(list):
+    """Batches that are read from this list, each as a copy."""
+
+    def __getitem__(self, number):
+        batch = super().__getitem__(number)
+        return batch._replace(clips=batch.clips.clone())
+
+
+class Reuse(Callback):
+    """A loader whose worker writes the next batch to the same memory."""
+
+    batch = None
+
+    def on_train_batch_start(self, trainer, model, batch, batch_idx):
+        if self.batch is not None:
+            self.batch.clips.zero_()
+        self.batch = batch
+
+
 @pytest.mark.parametrize("validate", [True, False])
 def test_precise_statistics_are_those_of_all_that_passed(tmp_path, validate):
     """The first norm's input is known by hand; its mean and unbiased variance over the 2 + 4 latest clips.
@@ -40,7 +59,7 @@ def test_precise_statistics_are_those_of_all_that_passed(tmp_path, validate):
     """
     model = small(precise_bn_batches=2)
     batches = different_batches(3, 2, 4)
-    fit(model, tmp_path, batches, validate, max_epochs=2)
+    fit(model, tmp_path, Fresh(batches), validate, [Reuse()], max_epochs=2)
     convolution, norm = model.stages.conv1a[0], model.stages.conv1a[1]
     with torch.no_grad():
         outputs = torch.cat([convolution(model.normalize(batch)) for batch in batches[1:]])

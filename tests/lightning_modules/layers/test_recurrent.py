@@ -131,6 +131,12 @@ def test_gates_open_for_up_to_the_longest_dependency(cell):
             assert total[name].abs().max() <= 2 / 2000**0.5
 
 
+def test_cnn_lstm_s_gates_are_open_as_long_as_was_asked_for():
+    model = CNNLSTM(num_classes=2, encoder="pixels:1", hidden_size=100, longest_dependency=1000)
+    forget = sum(bias.chunk(4)[1] for name, bias in model.stages.hidden.cells.named_parameters() if "bias" in name)
+    assert 100 < forget.exp().median() < 900
+
+
 @pytest.mark.parametrize(("cell", "steps"), [("rnn", 10), ("lstm", 1)])
 def test_a_longest_dependency_that_cannot_be_is_refused(cell, steps):
     with pytest.raises(ValueError, match=f"longest_dependency={steps}: must be at least 2, and the cell lstm or gru"):

@@ -98,6 +98,21 @@ def test_a_batch_without_videos_counts_in_no_metric_of_training():
     assert next(iter(model.train_metrics.values())).total.sum() == 4
 
 
+@pytest.mark.parametrize("name", ["C3D", "CNNLSTM"])
+def test_statistics_of_batch_norms_move_by_a_tenth_a_step(name):
+    """From 0 and 1, of the first layer's output in one step; and epsilon is torch's."""
+    model = SMALL[name](num_classes=2).train()
+    seen = []
+    norm = next(one for one in model.modules() if isinstance(one, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)))
+    norm.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].detach()))
+    model.clip_logits(model.normalize(moving_bars(2)))
+    variance, mean = torch.var_mean(seen[0].transpose(0, 1).flatten(1), dim=1)
+    rough = {"rtol": 1e-2, "atol": 1e-4}  # torch's own sums are, on the CPU
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean, **rough)
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * variance, **rough)
+    assert norm.eps == 1e-5
+
+
 def test_pixels_are_normalized_by_channel_and_stay_in_their_places():
     """(x / 255 - mean) / std, for R, G and B; the axes become clip, channel, frame, row, column."""
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)

@@ -36,6 +36,26 @@ def test_pooling_is_that_of_an_explicitly_padded_input(size, kernel, stride):
     assert pooled.shape[2:] == tuple(-(-n // stride) for n in x.shape[2:])
 
 
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (1, 1, 1))])
+def test_a_program_for_any_size_pools_the_same(padding, kernel, stride):
+    """Of numbers below 0 too, among which a padded 0 would be the maximum."""
+    layer = MaxPooling(kernel, stride, padding)
+    for size in (5, 6, 7):
+        x = -1 - torch.rand(1, 2, size, 7, 8)
+        assert torch.equal(layer._pool_any_size(x), layer(x))
+
+
+def test_statistics_move_by_a_tenth_a_step_and_epsilon_is_the_published_one():
+    """Values 1 and 3: mean 2, variance 1, unbiased 2; they begin at 0 and 1."""
+    layer = Convolution(1, 1, (1, 1), (1, 1)).train()
+    torch.nn.init.ones_(layer.conv.weight)
+    found = layer(torch.tensor([[[[1.0, 3.0]]]]))
+    torch.testing.assert_close(found, torch.tensor([[[[0.0, 1 / 1.001**0.5]]]]), rtol=0, atol=1e-6)
+    assert layer.bn.running_mean.item() == pytest.approx(0.1 * 2)
+    assert layer.bn.running_var.item() == pytest.approx(0.9 * 1 + 0.1 * 2)
+
+
 def trained(model):
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 

@@ -119,6 +119,7 @@ def test_evaluation_standardizes_by_what_training_saw():
 
 def test_standardized_features_have_mean_0_and_deviation_1():
     x = torch.randn(6, 7, 3) * torch.tensor([5.0, 1.0, 0.1]) + 2
+    assert not list(Standardize(3).parameters())  # which could learn to undo it
     given = Standardize(3)(x)
     torch.testing.assert_close(given.mean(dim=(0, 1)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(given.std(dim=(0, 1), correction=0), torch.ones(3), atol=1e-2, rtol=0)
@@ -149,6 +150,15 @@ def test_a_checkpoint_gives_the_same_vectors_and_is_no_classifier(tmp_path):
     assert loaded.endpoints_available == ("frames", "standardized", "hidden", "state")
     with pytest.raises(ValueError, match="a checkpoint of Video2Vec, not of VideoClassifier"):
         VideoClassifier.load(tmp_path / "last.ckpt")
+
+
+def test_a_video_s_vector_is_the_mean_of_its_views_however_many_they_are():
+    model, batch = small().eval(), moving_bars(2, clips_per_video=2)
+    batch = batch._replace(video_index=torch.tensor([1, 0, 1, 1]))
+    with torch.inference_mode():
+        states = model.endpoints(model.normalize(batch), ["state"])["state"]
+        expected = torch.stack([states[1], states[[0, 2, 3]].mean(0)])
+        torch.testing.assert_close(model.predict_step(batch, 0)["states"], expected)
 
 
 def test_an_empty_batch_gives_zero_gradients_and_changes_no_metric():

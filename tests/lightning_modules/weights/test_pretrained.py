@@ -13,7 +13,7 @@ import torch
 from lightning_modules import C3D, CNNLSTM, I3D, InceptionV1, VideoClassifier
 from lightning_modules.weights.checkpoint_file import read_checkpoint
 from lightning_modules.weights.download import CACHE_VARIABLE, fetch, find_published
-from lightning_modules.weights.key_mapping import KEY_MAPPINGS, find_key_mapping
+from lightning_modules.weights.key_mapping import KEY_MAPPINGS, find_key_mapping, state_from_flax
 from lightning_modules.weights.pretrained import read_weights
 from lightning_modules.weights.published_checkpoints import PUBLISHED
 from lightning_modules.weights.safe_pickle import read_arrays
@@ -135,6 +135,34 @@ def test_piergiajs_names_and_missing_counters(tmp_path, i3d_weights):
     del theirs["surplus"], theirs["Mixed_5c.b0.conv3d.weight"]
     with pytest.raises(ValueError, match=r"do not fit: .*Mixed_5c.b0.conv.weight.*Mixed_9z.b0.conv.weight"):
         I3D.from_pretrained(save(theirs, tmp_path / "wrong.pt"))
+
+
+def test_arrays_of_flax_by_hand():
+    """Kernels (T, H, W, C, D) become (D, C, T, H, W); every branch and statistic keeps its own numbers."""
+    kernel = np.arange(2 * 3 * 4 * 5 * 6.0).reshape(2, 3, 4, 5, 6)
+    one, three = "Conv3d_0a_1x1", "Conv3d_0b_3x3"
+    branches = (f"0/{one}", f"1/{one}", f"1/{three}", f"2/{one}", f"2/{three}", "3/Conv3d_0b_1x1")
+    mixed = {f"Branch_{name}": {"Conv_0": {"kernel": np.full((1,) * 5, n)}} for n, name in enumerate(branches)}
+    norm, head = np.arange(6.0).reshape(1, 1, 1, 1, 6), {"Conv_0": {"bias": np.arange(3.0)}}
+    first = {"Conv_0": {"kernel": kernel}, "BatchNorm_0": {"bias": norm}}
+    tree = {
+        "params": {"Conv3d_1a_7x7": first, "Mixed_3b": mixed, "Logits/Conv3d_0c_1x1": head},
+        "batch_stats": {"Conv3d_1a_7x7": {"BatchNorm_0": {"mean": norm + 10, "var": norm + 20}}},
+    }
+    state = state_from_flax(tree, "some.file")
+    found = find_key_mapping(state, "some.file").rename(state, "some.file")
+    weight = found.pop("Conv3d_1a_7x7.conv.weight")
+    assert weight.shape == (6, 5, 2, 3, 4)
+    assert all(weight[d, c, t, h, w] == kernel[t, h, w, c, d] for t, h, w, c, d in np.ndindex(*kernel.shape))
+    assert {name: value.flatten().tolist() for name, value in found.items()} == {
+        **{f"Mixed_3b.{name}.conv.weight": [n] for n, name in enumerate(("b0", "b1a", "b1b", "b2a", "b2b", "b3b"))},
+        "Conv3d_1a_7x7.bn.bias": [0, 1, 2, 3, 4, 5],
+        "Conv3d_1a_7x7.bn.running_mean": [10, 11, 12, 13, 14, 15],
+        "Conv3d_1a_7x7.bn.running_var": [20, 21, 22, 23, 24, 25],
+        "Conv3d_1a_7x7.bn.weight": [1] * 6,
+        "Conv3d_1a_7x7.bn.num_batches_tracked": [0],
+        "Logits.conv.bias": [0, 1, 2],
+    }
 
 
 def test_the_published_i3d_by_name(i3d_weights):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from pipeline.metrics.average_precision import average_precision_report, average_precisions
+from pipeline.metrics.average_precision import average_precision_report, average_precisions, class_rankings
 from pipeline.metrics.ranking_samples import (
     _Ranking,
     class_intervals,
@@ -49,6 +49,20 @@ def test_a_report_is_what_scikit_learn_says(rows):
     assert report["top1_hit"] == pytest.approx(np.mean(np.array(hits)[labelled]))
     for name, column in zip(NAMES, labels.T, strict=True):
         assert (report["per_class"][name]["average_precision"] is None) == (not column.any())
+
+
+def test_chance_is_the_mean_share_of_the_videos_that_show_a_class():
+    """Of four videos one shows no class: a is shown by three, c by one, and b, which nobody shows, has no chance."""
+    labels = np.array([[1, 0, 0], [1, 0, 1], [0, 0, 0], [1, 0, 0]])
+    report = average_precision_report(np.arange(12.0).reshape(4, 3), labels, NAMES)
+    assert report["chance"] == pytest.approx((3 / 4 + 1 / 4) / 2)
+    rows = class_rankings(report, [[0.25, 0.5], None, None])
+    assert [row.prevalence for row in rows] == [0.75, 0.0, 0.25]
+    assert [(row.name, row.videos, row.low, row.high) for row in rows[:2]] == [
+        ("a", 3, 0.25, 0.5),
+        ("b", 0, None, None),
+    ]
+    assert (rows[0].average_precision, rows[1].average_precision) == (pytest.approx((1 + 2 / 3 + 3 / 4) / 3), None)
 
 
 def test_what_cannot_be_ranked_is_named():
@@ -131,6 +145,8 @@ def test_differences_are_paired():
     gain = np.subtract(*(average_precisions(scores, labels, none).mean() for scores in (strong, weak)))
     low, high = difference_of_samples(first, second, gain)["mean_average_precision"]
     assert 0 < low < gain < high
+    low, high = difference_of_samples(first, second, gain)["top1_hit"]
+    assert 0 < low < high  # second minus first
     assert difference_of_samples(first, first, 0.0)["mean_average_precision"] == [0, 0]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.calibration import calibrate
+from pipeline.metrics.confidence_intervals import wilson_interval
 from pipeline.metrics.confusion import confusion_matrix, hardest_classes, hardest_pairs
 from pipeline.metrics.per_class import class_rows, write_class_rows
 
@@ -67,6 +68,9 @@ def test_the_table_of_classes(tmp_path):
         (0, 0, "", 0),
     ]
     assert rows[1].precision == pytest.approx(1 / 3)
+    assert [(row.low, row.high) for row in rows[:3]] == [
+        tuple(wilson_interval(right, of)) for right, of in ((1, 3), (1, 2), (1, 2))
+    ]
     assert rows[2].accuracy == 0.5  # the video without an answer counts
     assert rows[3].accuracy is rows[3].low is rows[3].precision is None
     write_class_rows(tmp_path / "per_class.csv", rows)

@@ -32,6 +32,8 @@ def test_mean_spread_and_pool():
         "overlap": {"videos": 1, "content": 0, "groups": 1, "of": 3},
     }
     assert pool_folds({"0": folds["0"], "1": folds["0"]}) is None
+    seen = {name: one._replace(provenance=one.provenance | {"seen_by_network": 3}) for name, one in folds.items()}
+    assert pool_folds(seen).provenance["seen_by_network"] == 6
 
 
 def several(seed):
