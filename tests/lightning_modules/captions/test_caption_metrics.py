@@ -23,6 +23,13 @@ def test_any_reference_of_a_video_will_do_and_is_compared_in_small_letters_witho
     assert metrics_of(["the bar falls"], [["The bar, falls."]], "characters")["exact_match"] == 0
 
 
+def test_the_loss_is_the_mean_over_words_not_over_batches():
+    metrics = CaptionMetrics()
+    for losses in ((1.0,), (4.0, 7.0)):
+        metrics.update_captions(["a"], [["a"]], "words", torch.tensor(losses))
+    assert metrics["loss"].compute() == 4
+
+
 def test_bleu_counts_runs_of_four_words_of_all_references():
     """By hand: of 6 words 5 are right, of 5 pairs 4, of 4 runs of three 3, of 3 runs of four 2, of equal length."""
     said, told = "a b c d e f", ["a b c d e x", "f g h i j k l m"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.tasks.metrics import MeanClassAccuracy, TopKAccuracy, classification_metrics
+from lightning_modules.tasks.metrics import MeanClassAccuracy, TopKAccuracy, classification_metrics, frame_metrics
 
 
 def one_hot(classes, num_classes=3):
@@ -39,6 +39,20 @@ def test_top1_counts_videos_and_top5_the_five_best():
     assert found["test/top1"] == 0.5
     assert found["test/top5"] == 0.75
     assert found["test/mean_class_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_frames_without_a_label_count_in_no_metric_of_frames():
+    """Of three labelled frames class 0 ranks second; class 1 first and third. The last frame would come before them."""
+    metrics = frame_metrics(2, "val")
+    scores = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
+    metrics.update(scores[:2], torch.tensor([1, 0]))
+    metrics.update(scores[2:], torch.tensor([1, -1]))
+    assert {name: value.item() for name, value in metrics.compute().items()} == {
+        "val/mean_average_precision": pytest.approx((1 / 2 + (1 + 2 / 3) / 2) / 2),
+        "val/top1": pytest.approx(2 / 3),
+        "val/top5": 1.0,
+        "val/mean_class_accuracy": 0.75,
+    }
 
 
 def test_names_and_fewer_than_five_classes():

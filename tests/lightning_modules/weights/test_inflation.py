@@ -53,6 +53,7 @@ def repeated(frame, frames):
 def test_filters_are_repeated_and_divided():
     weight = torch.tensor([[[[3.0]]]])
     assert inflate_filters(weight, 3).tolist() == [[[[[1.0]], [[1.0]], [[1.0]]]]]
+    assert inflate_network(nn.Conv2d(1, 1, (3, 5))).kernel_size == (3, 3, 5)  # as deep as the smaller side
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

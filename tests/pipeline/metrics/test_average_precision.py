@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from pipeline.metrics.average_precision import average_precision_report, average_precisions, class_rankings
 from pipeline.metrics.ranking_samples import (
+    RankingSamples,
     _Ranking,
     class_intervals,
     difference_of_samples,
@@ -115,6 +116,17 @@ def test_intervals_hold_the_figure_are_wider_for_groups_and_none_where_nothing_v
     assert draw_ranking_samples(scores, labels, none, np.zeros(120, np.int64)) is None
     perfect = draw_ranking_samples(labels.astype(float), labels, none, np.arange(120))
     assert ranking_intervals(perfect, 1.0)["mean_average_precision"] is None
+
+
+def test_an_interval_is_moved_to_its_figure_and_stays_a_share():
+    """41 samples from 0.4 to 0.6: the second one from either end is the limit, 0.405 and 0.595, around 0.5."""
+    values = np.linspace(0.4, 0.6, 41)
+    samples = RankingSamples(values[:, None], values)
+    found = ranking_intervals(samples, 0.7)
+    assert found["mean_average_precision"] == pytest.approx([0.605, 0.795])
+    assert found["top1_hit"] == pytest.approx([0.405, 0.595])
+    for figure, expected in ((0.7, [0.605, 0.795]), (0.95, [0.855, 1.0]), (0.03, [0.0, 0.125])):
+        assert class_intervals(samples, [figure])[0] == pytest.approx(expected)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

@@ -69,6 +69,8 @@ def test_where_samples_say_nothing_the_interval_is_exact_or_none():
     low, _ = accuracy_intervals(outcomes([True] * 20, np.arange(20) // 4))["top1"]
     assert low == pytest.approx(0.025 ** (1 / 5))  # of 5 groups
     assert accuracy_intervals(outcomes([True, False], [0, 0]))["top1"] is None
+    low, high = accuracy_intervals(outcomes([True, False] * 10), draws=100)["top5"]  # all are among the best five
+    assert (low, high) == (pytest.approx(0.025 ** (1 / 20)), 1)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():

@@ -36,6 +36,12 @@ def test_mean_spread_and_pool():
     assert pool_folds(seen).provenance["seen_by_network"] == 6
 
 
+def test_a_video_without_scores_is_wrong_in_its_fold():
+    one = fold(["v", "w", "x", "y"], [True] * 4)
+    one.scores[3] = np.nan
+    assert summarize_folds({"0": one})["top1_mean"] == 0.75
+
+
 def several(seed):
     one = made(3, 20, seed)
     labels = np.random.default_rng(seed).random((20, 3)) < 0.4
@@ -52,7 +58,12 @@ def test_folds_of_several_labels_are_summed_up_by_mean_average_precision(capsys)
     assert "top1_mean" not in summary
     assert "mAP" in fold_summary_sentence(summary)
     print_folds("folds", summary)
-    assert "top-1 hit" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "top-1 hit" in printed
+    rows = {line.replace("│", " ").split()[0]: line for line in printed.splitlines() if "%" in line}
+    for row, statistic, sign in (("mean", "mean", ""), ("spread", "std", "± ")):
+        for name in ("mean_average_precision", "top1_hit"):
+            assert f"{sign}{summary[f'{name}_{statistic}']:.1%}" in rows[row]
     pooled = pool_folds(folds)
     assert pooled.task == "multi_label"
     assert pooled.labels.shape == (40, 3)
