@@ -1,1 +1,1 @@
-"""Weights of published and own checkpoints: download, safe loading, key mapping, inflation."""
+"""Weights of published and own checkpoints: download, safe loading, key mapping, inflation; averages of weights."""

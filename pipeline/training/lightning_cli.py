@@ -19,6 +19,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import datamodules.datamodule  # noqa: F401 - lets configs say `class_path: ShardedVideoDataModule`
 import lightning_modules  # lets configs say `class_path: C3D`
+import lightning_modules.weights.weight_ema  # lets configs say `class_path: WeightEMA`
 import pipeline.processes.fully_sharded_strategy  # noqa: F401 - lets configs say `strategy: fsdp2`
 from lightning_modules import VideoNetwork
 from pipeline.checkpoints.checkpoint_io import AtomicCheckpointIO
