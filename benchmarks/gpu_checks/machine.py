@@ -19,11 +19,10 @@ from benchmarks.networks.model import matmul_rate
 from benchmarks.turns import load, spend
 from datamodules.loading.loader_options import LoaderOptions
 from datamodules.loading.planned_loader import HELD_BATCHES
+from pipeline.doctor.precision_check import WRONG_CUDNN
 
 PRODUCT = "product of matrices, bf16"  # whose rate is the divisor of all shares
 _SHARED_MEMORY = Path("/dev/shm")
-# cuDNN 9.8 to 9.14 convolved some large clips wrongly in 3D and bf16 (pytorch issue 163539).
-_WRONG_CUDNN = range(90800, 91500)
 _I3D_BATCH_BYTES, _WORKERS = 24 * 64 * 224 * 224 * 3, 12
 
 
@@ -58,8 +57,8 @@ def _add_gpu(results: Results) -> None:
     memory = torch.cuda.get_device_properties(0).total_memory / 2**30
     results.add("GPU", f"{torch.cuda.get_device_name()}, {memory:.0f} GiB, {_driver()}")
     results.add("CUDA, cuDNN, NCCL of torch", f"{torch.version.cuda}, {cudnn}, {nccl}")
-    right = "not one of 9.8 to 9.14" if cudnn not in _WRONG_CUDNN else "one of 9.8 to 9.14, which may convolve wrongly"
-    results.add("cuDNN for 3D in bf16", right, float(cudnn not in _WRONG_CUDNN), Goal(1, words="not 9.8 to 9.14"))
+    right = "not one of 9.8 to 9.14" if cudnn not in WRONG_CUDNN else "one of 9.8 to 9.14, which may convolve wrongly"
+    results.add("cuDNN for 3D in bf16", right, float(cudnn not in WRONG_CUDNN), Goal(1, words="not 9.8 to 9.14"))
 
 
 def _driver() -> str:

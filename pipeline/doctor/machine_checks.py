@@ -19,11 +19,13 @@ from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.encoding.transcoding import encode_frames
 from datamodules.video.decoding import decode_frames, describe_decoder
 from pipeline.doctor.check_results import SkippedCheck
+from pipeline.processes.killable_process import KillableProcess
 from pipeline.training.wandb_run import has_api_key
 
 LIBRARIES = ("torch", "pytorch-lightning", "torchmetrics", "ray", "numpy", "pyarrow", "av", "decord", "torchcodec")
 MIN_FREE_BYTES = {"temporary files": 2 * 2**30, "storage": 10 * 2**30, "cache": 2**30}  # bytes
 _WANDB_S = 10.0
+_GPU_LIMIT_S = 120.0
 
 
 def installed_versions() -> dict[str, str]:
@@ -201,6 +203,16 @@ def check_gpu(is_required: bool | None) -> str:
                 "gpus_per_worker: 0"
             )
         raise SkippedCheck("torch sees no GPU, and none was asked for")
+    with KillableProcess() as child:  # its context goes with it: a GPU in exclusive mode takes one process
+        return child.call(_describe_gpus, timeout=_GPU_LIMIT_S)
+
+
+def _describe_gpus() -> str:
+    """Models, memory and bf16 support of the GPUs.
+
+    Raises:
+        ValueError: less than half of a GPU's memory is free.
+    """
     described = []
     for number in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(number)

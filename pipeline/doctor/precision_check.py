@@ -20,6 +20,8 @@ from pipeline.processes.precision import half_type, slow_half
 
 TOLERANCE = 5e-2  # of the gradient's norm; the rounding of bf16 alone gives 3e-3
 _LIMIT_S = 200.0
+# cuDNN 9.8 to 9.14 convolves some large clips wrongly in 3D and bf16 (pytorch issue 163539), larger than tried here.
+WRONG_CUDNN = range(90800, 91500)
 _NUM_REPETITIONS = 2  # repetitions: memory that is left unwritten may be right by chance
 
 # Arguments of `ConvolutionSpec`: layers of C3D and I3D with fewer channels and smaller clips, and two with few frames.
@@ -93,10 +95,12 @@ def check_precision(precision: str | int | None, gpu: bool | None, is_foreign: b
         is_foreign: whether the run's network is not from `lightning_modules`, and convolves by torch alone.
 
     Raises:
-        ValueError: the precision is one of 16 bits, and the run would get wrong gradients; or the check did not end
+        ValueError: the precision is one of 16 bits, and the run would get wrong results; or the check did not end
             within 200 s.
     """
     is_half = half_type(precision, "cpu") is not None
+    if is_half and gpu is not False and torch.cuda.is_available():
+        refuse_wrong_cudnn(torch.backends.cudnn.version() or 0)  # type: ignore[no-untyped-call]
     errors: list[GradientError] = []
     crash_message, own = "", True
     deadline = time.monotonic() + _LIMIT_S
@@ -114,6 +118,15 @@ def check_precision(precision: str | int | None, gpu: bool | None, is_foreign: b
         crash_message = f"{whose} take the process down ({error})"
     slow_warning = slow_half(precision if is_half else "bf16-mixed", "cpu")
     return summarize_errors(errors, is_half, is_foreign, crash_message, own, slow_warning)
+
+
+def refuse_wrong_cudnn(version: int) -> None:
+    """Raises ValueError for a cuDNN, such as 91002 for 9.10.2, whose 3D convolutions can be wrong in bf16."""
+    if version in WRONG_CUDNN:
+        raise ValueError(
+            f"cuDNN {version // 10000}.{version // 100 % 100}.{version % 100} convolves some large clips wrongly in 16 "
+            "bits: install 9.15 or newer (the one that torch requires is), or set trainer.precision: 32-true"
+        )
 
 
 def summarize_errors(

@@ -11,6 +11,7 @@ from pipeline.doctor.precision_check import (
     GradientError,
     check_precision,
     compute_gradients,
+    refuse_wrong_cudnn,
     summarize_errors,
     worst_gradient_error,
 )
@@ -93,6 +94,14 @@ def test_what_is_compared_is_computed_in_bf16(ours):
     assert not ours or error < TOLERANCE
     shapes = [tuple(each.shape) for each in compute_gradients(SHORT, "cpu", torch.bfloat16, ours)]
     assert shapes == [(8, 8, 3, 3, 3), (8,), (1, 8, 2, 5, 5)]
+
+
+def test_a_cudnn_that_is_wrong_for_large_clips_is_refused():
+    for right in (0, 90701, 91500, 92000):
+        refuse_wrong_cudnn(right)
+    for wrong, name in ((90800, "9.8.0"), (91002, "9.10.2"), (91400, "9.14.0")):
+        with pytest.raises(ValueError, match=f"cuDNN {name} convolves .*: install 9.15"):
+            refuse_wrong_cudnn(wrong)
 
 
 @pytest.mark.slow
