@@ -12,6 +12,7 @@ from lightning_modules import VideoClassifier, VideoNetwork
 from lightning_modules.networks.library_networks import TRANSFORMERS_PREFIX
 from lightning_modules.weights.model_repository import ModelConfig
 from pipeline.publication.evaluation_results import EvaluationResults
+from pipeline.publication.licenses import hub_license
 
 LIBRARY = "action-recognition-pipeline"
 
@@ -23,7 +24,7 @@ class CardTexts:
     Attributes:
         title: name of the model.
         address: where it is opened from: `hf://ORG/NAME`, or the name of the folder.
-        license: identifier of the license of the weights.
+        license: identifier of the license of the weights on the Hub; with `license_link` any name.
         license_link: file or URL of a license that the Hub does not know.
         data_license: license or terms of the training videos.
         data_source: where they are from.
@@ -57,7 +58,7 @@ def card_metadata(
     metadata: dict[str, Any] = {}
     if texts.license is not None:
         known = texts.license_link is None
-        metadata["license"] = texts.license if known else "other"
+        metadata["license"] = hub_license(texts.license) if known else "other"
         metadata |= {} if known else {"license_name": texts.license, "license_link": texts.license_link}
     metadata["library_name"] = LIBRARY
     if isinstance(network, VideoClassifier):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.inference.inference_options import CheckpointOptions, OverwriteOptions
+from pipeline.publication.licenses import hub_license
 
 _WRITTEN = (  # options of what is written
     *(
@@ -31,7 +32,7 @@ class PublishOptions(CheckpointOptions, OverwriteOptions):
             Left out, with `push`, where the checkpoint is such a folder: it is then sent as it is.
         report: folders that `evaluate` wrote for this checkpoint: their figures and intervals go into the card.
         title: name of the model in the card; default: that of the folder.
-        license: license of the weights, by its identifier on the Hub, such as apache-2.0.
+        license: license of the weights, by its identifier on the Hub, such as apache-2.0; with `license_link` any name.
         license_link: for a license that the Hub does not know: its URL, or LICENSE, a file that you put there.
         data_license: license or terms of the training videos.
         data_source: where the training videos are from, such as a URL or a citation.
@@ -62,9 +63,13 @@ class PublishOptions(CheckpointOptions, OverwriteOptions):
     private: bool = False
 
     def check(self) -> None:
-        """Raises ValueError if there is nothing to do, or for options that a folder sent as it is does not take."""
+        """Raises ValueError if there is nothing to do, for an unknown license, or for options of a folder to write."""
         if self.out is None and self.push is None:
             raise ValueError("give --out, a folder to write, or --push, a repository on the hub, or both")
         given = [name for name in _WRITTEN if getattr(self, name) is not None]
         if self.out is None and given:
             raise ValueError(f"{given[0]}: a published folder is sent as it is; give --out, a folder for the new one")
+        if self.license is not None and self.license_link is None:
+            hub_license(self.license)
+        if self.license is None and self.license_link is not None:
+            raise ValueError(f"license_link={self.license_link!r}: give the license's name too, by --license")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,12 +123,14 @@ def test_sending_needs_a_token_that_the_hub_takes(hub, published, tmp_path, monk
 
 
 def test_what_the_hub_does_not_take_is_one_sentence(hub, published, motion_checkpoint, tmp_path, capsys):
-    out = ["--out", str(tmp_path / "out")]
+    out, edited = ["--out", str(tmp_path / "out")], tmp_path / "edited"
+    shutil.copytree(published, edited)
+    card = (edited / "README.md").read_text()
+    (edited / "README.md").write_text(card.replace("---\n", "---\nlicense: no-such-license\n", 1))
     cases = [
-        (
-            ["--checkpoint", str(published), *out, "--license", "no-such-license", "--push", "a/b"],
-            "must be one of those",
-        ),
+        (["--checkpoint", str(edited), "--push", "a/b"], "must be one of those"),
+        (["--checkpoint", str(published), *out, "--license", "apache2", "--push", "a/b"], "the nearest is apache-2.0"),
+        (["--checkpoint", str(published), *out, "--license-link", "LICENSE"], "name too, by --license"),
         (["--checkpoint", str(published), "--push", "name"], "give ORG/NAME"),
         (["--checkpoint", str(motion_checkpoint), "--push", "a/b"], "give --out"),
         (
