@@ -1,6 +1,7 @@
 """Description of a job that would be submitted: `submit --dry-run` and `tune --dry-run`."""
 
 import dataclasses
+import json
 import shlex
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import yaml
 from jobs.client.job_server import describe_address
 from jobs.ray_internals import max_upload_bytes
 from jobs.spec.job import SEARCH_VERB, Job
+from jobs.spec.job_spec import JobSpec
 from jobs.spec.proposals import Proposals, option_arguments
 from jobs.storage.search_record import read_search_arguments
 from jobs.submission.submit import entrypoint, environment, num_cpus
@@ -27,7 +29,7 @@ def describe_job(job: Job, staged: Path) -> list[str]:
     """
     spec, sizes, limit = job.spec, upload_sizes(staged), max_upload_bytes()
     lines = {
-        "command": job.command_line,
+        "command": _describe_command(job),
         "runs as": _describe_execution(job.args[0], spec.num_workers, spec.cpus_per_worker),
         "checked": "every node is examined first" if job.check else None,
         "entrypoint": entrypoint(job),
@@ -52,6 +54,22 @@ def describe_job(job: Job, staged: Path) -> list[str]:
         *(f"  {line}" for line in fields),
         "nothing was started",
     ]
+
+
+def _describe_command(job: Job) -> str:
+    """The job's command; a search's with the fields of its spec, by which `tune` would start the same one."""
+    if job.args[0] != SEARCH_VERB:
+        return job.command_line
+    defaults = JobSpec()
+    fields = {field.name: getattr(job.spec, field.name) for field in dataclasses.fields(JobSpec)}
+    given = {name: value for name, value in fields.items() if value != getattr(defaults, name)}
+    options = [f"--{name.replace('_', '-')} {shlex.quote(_option_text(value))}" for name, value in given.items()]
+    search, _, trials = job.command_line.partition(" -- ")
+    return f"{' '.join([search, *options])} -- {trials}"
+
+
+def _option_text(value: object) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _describe_proposals(job: Job, staged: Path) -> list[str]:

@@ -1,9 +1,11 @@
 """What is refused before the job of a search reaches a cluster."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from jobs.__main__ import main
 from jobs.spec.job_spec import JobSpec
 from jobs.submission.search_check import _describe_refusal, logged_metrics, monitor_metric, trial_command
 from jobs.submission.search_status import search_command
@@ -66,6 +68,23 @@ def test_what_the_parser_refuses_is_said_of_the_parameter() -> None:
     wrong = ValueError("model.init_args.learning_rate: must be a number, not fast")
     said = _describe_refusal("model.init_args.learning_rate", "fast", configuration, wrong)
     assert said == f"parameters.model.init_args.learning_rate: 'fast' is refused: {wrong}"
+
+
+def test_the_command_that_a_dry_run_prints_gives_the_same_search(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "space.yaml").write_text(SPACE.format(option="model.init_args.delay", value="0.0, 0.1"))
+    (project / "spec.yaml").write_text("num_workers: 2\nstorage_path: my runs\nenv: {A: b c}\ninclude: ['*.yaml']\n")
+    words = ["--dry-run", "--no-check"]
+    options = ["--space", "space.yaml", "--spec", "spec.yaml", "--name", "search", *words]
+    assert main(["tune", *options, "--", "fit", "--config", "mine.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    python, module, jobs, verb, *rest = shlex.split(lines[0].removeprefix("command:"))
+    assert [python, module, jobs, verb] == ["python", "-m", "jobs", "tune"]
+    assert {"--space", "--name", "--storage-path", "--num-workers", "--env"} <= set(rest)
+    assert "--max-failures" not in rest, "as it is without saying so"
+    assert main(["tune", *words, *rest]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_a_search_is_a_job_with_the_cpus_of_all_its_trials(project: Path) -> None:
