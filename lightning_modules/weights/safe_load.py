@@ -53,14 +53,27 @@ def load_plain(path: str | Path, description: str, mmap: bool = False, verify: b
 def require_file(path: str | Path, description: str) -> None:
     """Raises FileNotFoundError if there is no such file, and ValueError for a folder."""
     if Path(path).is_dir():
-        inside = sorted(Path(path).glob("*.ckpt")) or sorted(Path(path).glob("*/*.ckpt"))
-        hint = f"give the file in it, such as {inside[-1]}" if inside else "give a file"
-        raise ValueError(f"{description}: is a folder; {hint}")
+        raise ValueError(f"{description}: is a folder{_explain_folder(Path(path))}")
     if not Path(path).is_file():
         hint = "; a checkpoint at a URL has to be copied to this machine first" if _URL.match(str(path)) else ""
         if Path(path).is_symlink():
             hint = f"; it is a link to {str(Path(path).readlink())!r}, which is not there"
         raise FileNotFoundError(f"{description}: no such file{hint}")
+
+
+def _explain_folder(folder: Path) -> str:
+    """Explains what a folder lacks to be opened as a checkpoint, or which checkpoint in it can be."""
+    inside = sorted(folder.glob("*.ckpt")) or sorted(folder.glob("*/*.ckpt"))
+    if inside and inside[-1].name == "content.ckpt":  # of a checkpoint in shards
+        return f"; give the folder in it, such as {inside[-1].parent}"
+    if inside:
+        return f"; give the file in it, such as {inside[-1]}"
+    if any(folder.glob("shards-*")):
+        return " of shards without content.ckpt, which is written last: its save did not end; give another checkpoint"
+    return (
+        " without a checkpoint: it has no .ckpt file (of `fit`), no content.ckpt (of a checkpoint in shards), no "
+        "config.json with model.safetensors (of `publish`), and no model.json (of `export`)"
+    )
 
 
 def _is_torch_archive(path: Path) -> bool:

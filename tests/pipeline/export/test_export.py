@@ -123,7 +123,7 @@ def test_what_cannot_be_done_is_one_sentence(model, motion_checkpoint, motion_da
     onnx_model = str(model)
     cases = [
         (["classify", str(motion_dataset), "--model", str(tmp_path)], "has no model.json; give the folder"),
-        (["evaluate", "--model", str(tmp_path), *data], "is a folder; give a file"),
+        (["evaluate", "--model", str(tmp_path), *data], "and no model.json (of `export`)"),
         (
             ["evaluate", "--model", str(tmp_path / "changed"), *data],
             "model.onnx is missing or is not what `exp",

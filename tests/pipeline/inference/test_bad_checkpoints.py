@@ -58,7 +58,7 @@ KINDS = {
     "empty": (lambda path, whole: path.touch(), "the file is empty; give a checkpoint"),
     "cut off": (cut, "the file is cut off or damaged; copy it again"),
     "damaged": (flipped, "the file is damaged, "),
-    "a folder": (lambda path, whole: path.mkdir(), "is a folder; give a file"),
+    "a folder": (lambda path, whole: path.mkdir(), "is a folder without a checkpoint: it has no .ckpt file"),
     "missing": (lambda path, whole: None, "no such file"),
     "a dangling link": (lambda path, whole: path.symlink_to("/nowhere"), "it is a link to '/nowhere', which is not"),
     "a list": (lambda path, whole: torch.save([1, 2], path), ""),
@@ -156,6 +156,16 @@ def test_a_folder_with_checkpoints_names_one(config, capsys, tmp_path):
     (tmp_path / "checkpoints" / "step-00000004.ckpt").touch()
     line = told(capsys, "test", "--config", config, "--ckpt_path", tmp_path)
     assert line.endswith(f"is a folder; give the file in it, such as {tmp_path}/checkpoints/step-00000004.ckpt")
+
+
+def test_folders_of_shards_are_told_by_what_they_have(config, capsys, tmp_path):
+    (tmp_path / "run" / "step-00000004.sharded").mkdir(parents=True)
+    (tmp_path / "run" / "step-00000004.sharded" / "shards-5f2c").mkdir()
+    line = told(capsys, "test", "--config", config, "--ckpt_path", tmp_path / "run" / "step-00000004.sharded")
+    assert line.endswith("which is written last: its save did not end; give another checkpoint")
+    (tmp_path / "run" / "step-00000004.sharded" / "content.ckpt").touch()
+    line = told(capsys, "test", "--config", config, "--ckpt_path", tmp_path / "run")
+    assert line.endswith(f"is a folder; give the folder in it, such as {tmp_path}/run/step-00000004.sharded")
 
 
 def test_another_model_s_checkpoint_is_named_by_its_class(config, capsys, tmp_path):
