@@ -37,7 +37,7 @@ class LoaderOptions(DecoderOptions):
     Attributes:
         batch_size: videos per rank and step; in evaluation at most, bounded by the bytes of their clips.
         num_workers: data loader worker processes per rank; 0 reads in the process itself. Default: 2; in `evaluate`,
-            `features` and `classify` on a GPU its share of the processors, less one.
+            `features` and `classify` its share of the processors, less one; on a CPU 1 or 2.
         worker_start: start method of workers. `fork` is fast but unsafe with threads, which Ray and CUDA have.
         worker_timeout_s: seconds that reading one video may take before its worker counts as stuck, and the run ends
             with the video's key; 0 for no limit.

@@ -33,17 +33,17 @@ def batch_bytes(device: torch.device) -> int:
 def loader_workers(device: torch.device, devices: int) -> int:
     """Data loader workers of a rank of inference, as many as it takes to keep the device busy.
 
-    On a GPU the rank's share of the processors, less one for the rank itself: in bf16 a GPU takes several times the
-    clips that two workers decode. On a CPU two: the network wants the processors too.
+    The rank's share of the processors, less one for the rank itself: in bf16 a GPU takes several times the clips that
+    two workers decode. On a CPU not more than two, as decoding is a twentieth of the work there, and at least one:
+    where a video makes the decoder hang, it is a worker that is ended.
 
     Args:
         device: the device of inference.
         devices: ranks on this machine, by the options; a launcher's LOCAL_WORLD_SIZE, as of Ray Train, counts too.
     """
-    if device.type != "cuda":
-        return DEFAULT_WORKERS
     ranks = max(devices, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-    return max(DEFAULT_WORKERS, num_processors() // ranks - 1)
+    free = num_processors() // ranks - 1
+    return max(DEFAULT_WORKERS, free) if device.type == "cuda" else max(1, min(DEFAULT_WORKERS, free))
 
 
 def _share(device: torch.device, divisor: int, on_cpu: int, limit: int) -> int:
