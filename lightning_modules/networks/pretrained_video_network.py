@@ -210,7 +210,8 @@ class PretrainedVideoNetwork(VideoClassifier):
         state = {
             f"{name}.{key}": value for name, stage in parts.stages.items() for key, value in stage.state_dict().items()
         }
-        if self._keeps_pooling:
+        is_drawn = parts.has_attentive_head and self.description.class_names is None  # the file has no such pooling
+        if self._keeps_pooling and not is_drawn:
             state |= {f"pooled.{key}": value for key, value in parts.pooling.state_dict().items()}
         if self._keeps_library_classifier(parts):
             assert parts.classifier is not None

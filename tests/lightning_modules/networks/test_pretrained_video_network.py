@@ -1,5 +1,6 @@
 """Video networks of transformers: the library's numbers, from a folder, whole in a checkpoint, and trained in part."""
 
+import copy
 import json
 import shutil
 
@@ -94,7 +95,10 @@ def test_a_classifier_for_other_classes_is_new_and_all_else_is_kept(folders, fam
 @pytest.mark.parametrize("head", ["linear", "mlp", "attentive"])
 def test_heads_on_a_network_without_one(folders, head):
     model = network_of(folders, "vjepa2", False, num_classes=2, head=head, probe_depth=2).train()
+    drawn = copy.deepcopy([*model.stages.pooled.parameters(), *model.stages.logits.parameters()])
     model.load_library_weights()
+    loaded = [*model.stages.pooled.parameters(), *model.stages.logits.parameters()]
+    assert all(map(torch.equal, loaded, drawn)), "by the seed of the network, whatever was drawn in between"
     assert model.clip_logits(torch.randn(2, *CLIPS)).shape == (2, 2)
     assert model.stages.get_submodule("logits")[-1].in_features == 24
     assert (
