@@ -37,6 +37,15 @@ def test_the_hardest_part_keeps_confused_classes_side_by_side():
     assert hardest_classes(matrix, 10).tolist() == list(range(10))
 
 
+def test_pairs_that_are_confused_equally_often_stay_in_the_order_of_the_labels():
+    """Of 40 classes every third is mistaken for each other one three times, the others once."""
+    matrix = np.ones((40, 40), np.int64)
+    matrix[::3] = 3
+    found = hardest_pairs(matrix, [str(number) for number in range(40)], 3)
+    assert [(pair["first"], pair["second"]) for pair in found] == [("0", "3"), ("0", "6"), ("0", "9")]
+    assert hardest_classes(matrix, 4).tolist() == [0, 3, 6, 9]
+
+
 def test_calibration_by_hand():
     """Two bins: (0, 0.5] with 0.4 and 0.5, both wrong; (0.5, 1] with 0.9 right, 0.8 wrong, 1.0 right."""
     told = calibrate(np.array([0.4, 0.5, 0.9, 0.8, 1.0]), np.array([False, False, True, False, True]), 2)
