@@ -43,7 +43,7 @@ def conditions(settings: Settings, results: Results) -> None:
     if _SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(_SHARED_MEMORY).free / 2**30
         held = LoaderOptions().prefetch_factor + HELD_BATCHES
-        needed = _WORKERS * held * _I3D_BATCH_BYTES / 2**30  # see SharedMemoryPool
+        needed = _WORKERS * held * _I3D_BATCH_BYTES / 2**30  # see MemoryPool
         results.add(
             f"shared memory, for {_WORKERS} workers of 24 clips of 64 x 224",
             f"{free:.1f} GiB free",

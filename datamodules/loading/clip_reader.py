@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from datamodules.batch import STREAM_CHANNELS, ClipBatch, Stream, multi_hot
 from datamodules.dataset.dataset_index import DatasetIndex, VideoEntry
 from datamodules.loading.flow_input import open_frames
-from datamodules.loading.shared_memory import BatchBuffer, SharedMemoryPool
+from datamodules.loading.shared_memory import BatchBuffer, MemoryPool
 from datamodules.loading.view_maker import VideoTooLargeError, View, ViewMaker
 from datamodules.loading.worker_heartbeat import IDLE, WorkerHeartbeats
 from datamodules.optical_flow.frame_source import num_clip_frames
@@ -55,7 +55,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             allow it) instead of failing the batch.
         crop_size: S, for the shape of a batch without videos.
         heartbeats: heartbeats in which a data loader worker records what it reads; None without workers.
-        memory: shared memory that workers write batches to; None without workers.
+        memory: pool of the memory that batches are written to; None for fresh memory.
         unmirrored: labels of the classes whose clips are never mirrored.
         captions: whether batches contain the videos' captions.
         pixels: `rgb`; or `i420`, planes, for batches all of whose videos can be cropped in planes, `rgb` for others.
@@ -72,7 +72,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     skip_errors: bool
     crop_size: int
     heartbeats: WorkerHeartbeats | None = None
-    memory: SharedMemoryPool | None = None
+    memory: MemoryPool | None = None
     unmirrored: frozenset[int] = frozenset()
     captions: bool = False
     pixels: Pixels = "rgb"

@@ -18,7 +18,7 @@ from datamodules.batch import ClipBatch
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.device_transfer import DeviceTransfer, move_one_ahead
 from datamodules.loading.clip_reader import ClipReader, ReadFailure, describe_video_location
-from datamodules.loading.shared_memory import SharedMemoryPool, return_when_collected
+from datamodules.loading.shared_memory import MemoryPool, return_when_collected
 from datamodules.loading.worker_heartbeat import WorkerHeartbeats
 from datamodules.loading.worker_watchdog import WorkerFailedError, WorkerWatchdog
 from datamodules.sampling.batch_sampler import EvaluationRequests, RequestPrefetcher, TrainRequests
@@ -63,7 +63,7 @@ class PlannedLoader:
         self._device = device
         self._options = options
         self._watchdog: WorkerWatchdog | None = None
-        self._memory: SharedMemoryPool | None = None
+        self._memory: MemoryPool | None = None
         self._failed_watchdogs: list[WorkerWatchdog] = []  # which explain signals that arrive late
         self._loader = self._make_loader(start=0)
 
@@ -71,12 +71,14 @@ class PlannedLoader:
         """Creates the DataLoader, with new workers and their watchdog, of the requests from number `start` on."""
         reader, requests, options = self._reader, self.sampler, dict(self._options)
         self._start = start
-        if options.get("num_workers", 0) > 0:
-            heartbeats, index = WorkerHeartbeats(options["num_workers"]), reader.index
-            # Blocks live as long as the workers: those of validation would be idle during training.
-            blocks = options.get("prefetch_factor", 2) + HELD_BATCHES if isinstance(requests, TrainRequests) else 0
-            self._memory = SharedMemoryPool(options["num_workers"], blocks)
-            reader = replace(reader, heartbeats=heartbeats, memory=self._memory)
+        num_workers = options.get("num_workers", 0)
+        # Blocks live as long as the loader: those of validation would be idle during training.
+        ahead = options.get("prefetch_factor", 2) if num_workers > 0 else 1
+        self._memory = MemoryPool(num_workers, ahead + HELD_BATCHES if isinstance(requests, TrainRequests) else 0)
+        reader = replace(reader, memory=self._memory)
+        if num_workers > 0:
+            heartbeats, index = WorkerHeartbeats(num_workers), reader.index
+            reader = replace(reader, heartbeats=heartbeats)
             options["worker_init_fn"] = heartbeats.register_worker
             self._watchdog = WorkerWatchdog(
                 heartbeats,
@@ -87,7 +89,7 @@ class PlannedLoader:
             )
         return DataLoader(
             reader,
-            sampler=RequestPrefetcher(requests, max(1, options.get("num_workers", 0)), start),
+            sampler=RequestPrefetcher(requests, max(1, num_workers), start),
             batch_size=None,
             **options,
         )

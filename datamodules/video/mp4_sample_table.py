@@ -6,10 +6,9 @@ sections 4.2 and 8) and 14496-15 (`avcC`).
 """
 
 import struct
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 _UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _KNOWN_BOXES = {b"avcC", b"btrt", b"pasp"}  # boxes of a sample entry that need no decoder setting (`colr` would)
@@ -101,19 +100,18 @@ def _is_plain(track: Boxes) -> bool:
 
 
 def _sample_table(table: Boxes, length: int) -> SampleTable | None:
+    # Python's own numbers: for some hundred frames a call of NumPy costs more than it saves.
     configuration = _decoder_configuration(_single_box(table, b"stsd"))
-    uniform, count = struct.unpack_from(">II", _single_box(table, b"stsz"), 4)
-    sizes = np.full(count, uniform, np.int64) if uniform else _numbers(_single_box(table, b"stsz")[12:], ">u4", count)
-    chunks = _read_entries(table, b"co64", ">u8") if b"co64" in table else _read_entries(table, b"stco", ">u4")
-    offsets = _offsets(sizes, chunks, _read_entries(table, b"stsc", ">u4", 3).reshape(-1, 3))
-    times = _read_entries(table, b"stts", ">u4", 2).reshape(-1, 2)
-    keys = _read_entries(table, b"stss", ">u4") - 1 if b"stss" in table else np.arange(count)
-    ascending = (times[:, 1] > 0).all() and (np.diff(keys) > 0).all()
-    if configuration is None or not count or times[:, 0].sum() != count or not ascending:
+    sizes = _read_sizes(_single_box(table, b"stsz"), length)
+    chunks = _read_entries(table, b"co64", "Q") if b"co64" in table else _read_entries(table, b"stco")
+    offsets = _offsets(sizes, chunks, _read_entries(table, b"stsc", columns=3), length)
+    times = _read_entries(table, b"stts", columns=2)
+    keys = [key - 1 for key in _read_entries(table, b"stss")] if b"stss" in table else list(range(len(sizes)))
+    if configuration is None or sum(times[::2]) != len(sizes) or min(times[1::2]) <= 0:
         return None
-    if not (sizes > 0).all() or not len(keys) or keys[0] != 0 or keys[-1] >= count or (offsets + sizes).max() > length:
+    if keys[0] != 0 or keys[-1] >= len(sizes) or keys != sorted(set(keys)):
         return None
-    return SampleTable(configuration, offsets.tolist(), sizes.tolist(), keys.tolist())
+    return SampleTable(configuration, offsets, sizes, keys)
 
 
 def _decoder_configuration(descriptions: memoryview) -> bytes | None:
@@ -123,32 +121,51 @@ def _decoder_configuration(descriptions: memoryview) -> bytes | None:
     return bytes(_single_box(parts, b"avcC")) if kind == b"avc1" and set(parts) <= _KNOWN_BOXES else None
 
 
-def _read_entries(table: Boxes, kind: bytes, dtype: str, columns: int = 1) -> npt.NDArray[np.int64]:
-    """The entries of a box that begins with their number."""
+def _read_sizes(content: memoryview, length: int) -> list[int]:
+    """The sizes of all samples of a file of `length` bytes; ValueError where there are none, or one is empty."""
+    uniform, count = struct.unpack_from(">II", content, 4)
+    if count > length:
+        raise ValueError("more samples than bytes")
+    sizes = [uniform] * count if uniform else list(struct.unpack_from(f">{count}I", content, 12))
+    if min(sizes) <= 0:
+        raise ValueError("a sample is empty")
+    return sizes
+
+
+def _read_entries(table: Boxes, kind: bytes, code: str = "I", columns: int = 1) -> tuple[int, ...]:
+    """The entries of a box that begins with their number, one after the other, as `struct` reads them."""
     content = _single_box(table, kind)
     [count] = struct.unpack_from(">I", content, 4)
-    return _numbers(content[8:], dtype, count * columns)
+    return struct.unpack_from(f">{count * columns}{code}", content, 8)
 
 
-def _numbers(content: memoryview, dtype: str, count: int) -> npt.NDArray[np.int64]:
-    return np.frombuffer(content, dtype, count).astype(np.int64)
-
-
-def _offsets(
-    sizes: npt.NDArray[np.int64], chunks: npt.NDArray[np.int64], runs: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _offsets(sizes: Sequence[int], chunks: Sequence[int], runs: Sequence[int], length: int) -> list[int]:
     """Byte offset of each sample.
 
     Args:
-        sizes: (samples,), bytes.
-        chunks: (chunks,), byte offset of each chunk.
-        runs: (runs, 3): the first chunk of the run, from 1; samples per chunk; number of the sample description.
+        sizes: bytes of each sample.
+        chunks: byte offset of each chunk.
+        runs: three numbers a run: its first chunk, from 1; samples per chunk; number of the sample description.
+        length: bytes of the file.
+
+    Raises:
+        ValueError: chunks and samples disagree, or the file ends before them.
     """
-    lengths = np.diff(np.append(runs[:, 0], len(chunks) + 1))
-    in_chunk = np.repeat(runs[:, 1], lengths)  # raises ValueError if the chunks are not in order
-    if runs[0, 0] != 1 or (runs[:, 2] != 1).any() or in_chunk.sum() != len(sizes):
-        raise ValueError("chunks and samples disagree")
-    before = np.cumsum(sizes) - sizes
-    first = np.repeat(np.cumsum(in_chunk) - in_chunk, in_chunk)  # number of the first sample in each sample's chunk
-    offsets: npt.NDArray[np.int64] = np.repeat(chunks, in_chunk) + before - before[first]
+    firsts = [*runs[::3], len(chunks) + 1]
+    if firsts[0] != 1 or firsts != sorted(firsts) or set(runs[2::3]) != {1}:
+        raise ValueError("chunks are not in order, or of several kinds")
+    counts = [
+        per_chunk
+        for (first, stop), per_chunk in zip(pairwise(firsts), runs[1::3], strict=True)
+        for _ in range(first, stop)
+    ]
+    offsets: list[int] = []
+    for chunk, count in zip(chunks, counts, strict=True):
+        of_chunk = sizes[len(offsets) : len(offsets) + count]
+        positions = list(accumulate(of_chunk, initial=chunk))
+        if len(of_chunk) != count or positions[-1] > length:
+            raise ValueError("a chunk is not whole")
+        offsets += positions[:-1]
+    if len(offsets) != len(sizes):
+        raise ValueError("a sample is in no chunk")
     return offsets

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.datamodule import ShardedVideoDataModule
-from datamodules.loading.shared_memory import BatchBuffer, BlockLease, SharedMemoryPool, return_when_collected
+from datamodules.loading.shared_memory import BatchBuffer, BlockLease, MemoryPool, return_when_collected
 
 
 def loader(root, epoch=0, **options):
@@ -45,11 +45,29 @@ def test_batches_that_are_let_go_share_blocks_and_stay_right(motion_dataset, sta
     assert data._memory.num_leased == 0
 
 
-def test_whatever_holds_a_batch_keeps_it(motion_dataset):
+def test_a_process_that_reads_by_itself_writes_to_its_own_blocks_again(motion_dataset):
+    right = [batch.clips.clone() for batch in loader(motion_dataset, num_workers=0)]
+    data, held, places = loader(motion_dataset, num_workers=0), None, []
+    for number, batch in enumerate(data):
+        assert held is None or torch.equal(held.clips, right[number - 1])
+        assert torch.equal(batch.clips, right[number])
+        assert not batch.clips.is_shared()
+        places.append(batch.clips.data_ptr())
+        assert data._memory.num_leased == min(len(places), 2)
+        held = batch
+    assert len(places) == 20
+    assert len(set(places)) == 2
+    del batch, held
+    gc.collect()
+    assert data._memory.num_leased == 0
+
+
+@pytest.mark.parametrize("workers", [{"num_workers": 2, "prefetch_factor": 1}, {"num_workers": 0}])
+def test_whatever_holds_a_batch_keeps_it(motion_dataset, workers):
     """Tensors, views and arrays of them, more than there are blocks: nothing is written to them again."""
-    right = list(loader(motion_dataset))
+    right = [batch._replace(clips=batch.clips.clone()) for batch in loader(motion_dataset, num_workers=0)]
     held = []
-    for number, batch in enumerate(loader(motion_dataset, num_workers=2, prefetch_factor=1)):
+    for number, batch in enumerate(loader(motion_dataset, **workers)):
         held.append([batch.clips, batch.clips[1:].permute(0, 4, 1, 2, 3), batch.clips.numpy()[:1]][number % 3])
     for number, (mine, expected) in enumerate(zip(held, right, strict=True)):
         clips = expected.clips
@@ -75,7 +93,7 @@ def lent(memory):
 
 
 def test_where_all_are_lent_a_batch_has_memory_of_its_own():
-    memory = SharedMemoryPool(num_workers=1, blocks=2)
+    memory = MemoryPool(num_workers=1, blocks=2)
     loans = [lease for _, lease in lent(memory)]
     assert [lease and lease.block for lease in loans] == [0, 1, None]
     assert memory.num_leased == 2
@@ -84,7 +102,7 @@ def test_where_all_are_lent_a_batch_has_memory_of_its_own():
 
 
 def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
-    memory = SharedMemoryPool(num_workers=1, blocks=2)
+    memory = MemoryPool(num_workers=1, blocks=2)
     [(old, old_lease), *_] = lent(memory)
     return_when_collected(old.untyped_storage(), old_lease)
     [(new, new_lease), *_] = lent(memory)  # another worker, whose blocks are others
@@ -100,7 +118,7 @@ def test_a_block_of_a_worker_that_is_gone_cannot_free_its_successors():
 
 
 def test_a_loan_outlives_its_memory():
-    memory = SharedMemoryPool(num_workers=1, blocks=1)
+    memory = MemoryPool(num_workers=1, blocks=1)
     [(_, lease), *_] = lent(memory)
     del memory
     gc.collect()
@@ -121,7 +139,7 @@ def test_batches_of_tests_are_written_where_they_are_read_and_kept_by_nobody(mot
 
 
 def test_memory_for_a_batch_that_is_not_sent_is_free_again():
-    memory = SharedMemoryPool(num_workers=1, blocks=1)
+    memory = MemoryPool(num_workers=1, blocks=1)
     loader = DataLoader(Unsent(memory), batch_size=None, num_workers=1)
     assert list(loader) == [1, 0] * 2
 
