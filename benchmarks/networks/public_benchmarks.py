@@ -43,7 +43,7 @@ I3D = "--layer Mixed_4f Mixed_5b Mixed_5c Logits --pool mean_max --whole --num-f
 FRAMES = "--num-clips 3 --num-frames 1"
 TEN_FRAMES = "--num-clips 10 --num-frames 1"
 BENCHMARKS = {
-    "jhmdb": Benchmark("jhmdb/splits", "jhmdb/videos", "--fps 25 --resize 160 --crop-size 160"),
+    "jhmdb": Benchmark("jhmdb/splits", "jhmdb/videos", "--fps 25 --resize 224 --crop-size 224"),
     "weizmann": Benchmark("weizmann/annotations.csv", "weizmann", "--fps 25 --resize 224 --crop-size 224"),
     "ut1": Benchmark(
         "ut_interaction/annotations_set1.csv", "ut_interaction", "--fps 12.5 --resize 224 --crop-size 224"

@@ -260,3 +260,18 @@ def test_googlenet_is_torchvisions_where_that_imports(tmp_path):
 def test_too_few_frames_are_one_sentence():
     with pytest.raises(ValueError, match=r"nothing is left of .* by a pooling over"):
         I3D(num_classes=2, padding="symmetric").clip_logits(torch.zeros(1, 3, 1, 64, 64))
+
+
+def test_statistics_move_by_a_tenth_a_step():
+    norm = Convolution(2, 3, (1, 1, 1), (1, 1, 1)).bn
+    assert (norm.momentum, norm.eps) == (0.1, 1e-3)
+
+
+def test_logits_of_images_are_averaged_over_the_frames():
+    torch.manual_seed(0)
+    model = InceptionV1(num_classes=3).eval()
+    x = torch.randn(1, 3, 2, 32, 32)
+    with torch.inference_mode():
+        of_frames = torch.cat([model.clip_logits(x[:, :, frame : frame + 1]) for frame in (0, 1)])
+        assert not torch.allclose(*of_frames)
+        torch.testing.assert_close(model.endpoints(x, ["Logits"])["Logits"][0], of_frames.mean(0))
