@@ -5,6 +5,7 @@ torchvision trained as the paper did for Sintel (FlyingChairs, FlyingThings3D, t
 pair of frames takes half a second. Written for torchvision 0.28, which imports beside a torch with CUDA alone.
 """
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,7 @@ def _read_weights(library: Any) -> dict[str, Tensor]:
 
 def _import_torchvision() -> Any:
     try:
-        import torchvision.models.optical_flow
+        importlib.import_module("torchvision.models.optical_flow")
+        return importlib.import_module("torchvision")
     except Exception as error:  # one built for another torch raises RuntimeError
         raise ImportError(str(error)) from error
-    return torchvision

@@ -10,7 +10,7 @@ from pipeline.__main__ import main
 from tests.pipeline.training.test_run import config  # noqa: F401 # a fixture
 
 # Reads of what the previous step has left in memory of the host.
-LATE_READS = {("numpy", "nan_guard.py", "read"), ("tolist", "preemption.py", "_wait_for_results")}
+LATE_READS = {("numpy", "device_transfer.py", "read"), ("tolist", "preemption.py", "_wait_for_results")}
 MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "label_smoothing": 0.1}
 
 
@@ -26,7 +26,7 @@ def test_the_host_reads_no_result_of_a_step(config, tmp_path, options):  # noqa:
     path = config(trainer=trainer, bad_loss={"max_bad_batches": 1})
     assert main(counted(path, *(f"--model.{name}={value}" for name, value in options.items()))) == 0
     found = json.loads((tmp_path / "rank0.json").read_text())
-    assert {tuple(place) for place in found["places"]} == {("numpy", "nan_guard.py", "read")}
+    assert {tuple(place) for place in found["places"]} == {("numpy", "device_transfer.py", "read")}
     assert found["collectives"] == []
 
 

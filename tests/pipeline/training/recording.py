@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import traceback
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,7 +85,7 @@ class CountWaits(pl.Callback):
         """The innermost function outside of torch, unless it is one of the loader's, which reads no step's tensors."""
         frames = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
         [place] = [frame for frame in frames if Path(frame.filename) != Path(__file__)][-1:]
-        if "/datamodules/" not in place.filename or "/transforms/" in place.filename:
+        if "/datamodules/" not in place.filename or re.search(r"/transforms/|/device_transfer\.py$", place.filename):
             self.places.append([what, Path(place.filename).name, place.name])
 
 
