@@ -32,6 +32,7 @@ def test_the_decoder_is_its_equations(decoder):
     state, seen = a_state(2)
     words = torch.tensor([[0, 3, 5], [6, 6, 2]])
     logits, _ = decoder(words, state, seen)
+    assert logits.shape == (2, 3, 7)
     for video in range(2):
         x = torch.stack([torch.cat([decoder.embedding.weight[word], seen[video]]) for word in words[video]])
         begin = [part[:, video] for part in state]

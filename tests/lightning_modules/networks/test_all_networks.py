@@ -124,6 +124,7 @@ def test_pixels_are_normalized_by_channel_and_stay_in_their_places():
     for clip, channel, frame, row, column in [(0, 0, 0, 0, 0), (0, 1, 0, 0, 3), (0, 2, 1, 3, 1), (1, 0, 1, 2, 0)]:
         expected = (batch.clips[clip, frame, row, column, channel].item() / 255 - mean[channel]) / std[channel]
         assert found[clip, channel, frame, row, column].item() == pytest.approx(expected, abs=1e-5)
+    assert not {"mean", "std"} & model.state_dict().keys()  # they are arguments
 
 
 def test_scores_are_the_mean_of_the_views_probabilities(make):

@@ -32,6 +32,13 @@ def test_weighted_cross_entropy_is_torchs_but_for_its_divisor(smoothing):
     torch.testing.assert_close(plain, F.cross_entropy(LOGITS, LABELS, label_smoothing=smoothing), rtol=0, atol=0)
 
 
+def test_weights_are_in_no_state_dict():
+    """They follow from the arguments, and a checkpoint of a network without them opens with them."""
+    made = loss(WEIGHTS)
+    assert dict(made.named_buffers()).keys() == {"weights"}
+    assert not made.state_dict()
+
+
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_loss_is_that_of_the_paper(gamma):
     """Equation 5: -alpha_t (1 - p_t)^gamma log(p_t), p_t of the right class."""

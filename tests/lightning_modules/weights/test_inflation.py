@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_modules import I3D, InceptionV1
-from lightning_modules.weights.inflation import InflatedConv3d, inflate_filters, inflate_network, inflate_weights
+from lightning_modules.weights.inflation import (
+    InflatedConv3d,
+    deflate_filters,
+    inflate_filters,
+    inflate_network,
+    inflate_weights,
+)
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -54,6 +60,11 @@ def test_filters_are_repeated_and_divided():
     weight = torch.tensor([[[[3.0]]]])
     assert inflate_filters(weight, 3).tolist() == [[[[[1.0]], [[1.0]], [[1.0]]]]]
     assert inflate_network(nn.Conv2d(1, 1, (3, 5))).kernel_size == (3, 3, 5)  # as deep as the smaller side
+
+
+def test_filters_of_clips_are_summed_over_time():
+    weight = torch.arange(12.0).reshape(1, 2, 3, 1, 2)
+    assert deflate_filters(weight).tolist() == [[[[0 + 2 + 4, 1 + 3 + 5]], [[6 + 8 + 10, 7 + 9 + 11]]]]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
