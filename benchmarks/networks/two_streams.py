@@ -52,6 +52,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
         },
     },
 }
+# Single frames, and an LSTM over them, of one encoder of ImageNet that is trained along.
+IMAGENET_ENCODER = {"encoder": "mobilenet_v2", "encoder_weights": "mobilenetv2-imagenet", "learning_rate": 0.0005}
+NETWORKS |= {
+    "frames-imagenet": {"class_path": "FrameClassifier", "init_args": IMAGENET_ENCODER},
+    "cnn-lstm-imagenet": {"class_path": "CNNLSTM", "init_args": {**IMAGENET_ENCODER, "hidden_size": 256}},
+}
 OPTIMIZATION = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_fraction": 0.15}
 STREAM_ARGUMENTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": {"subtract_mean_flow": True}}
 CLIPS = {
@@ -64,6 +70,7 @@ CLIPS = {
     "batch_size": 16,
     "num_workers": 1,
 }
+IMAGENET_CLIPS = {"num_frames": 8, "frame_interval": 2, "resize": [112, 112], "crop_size": 96, "num_clips": 1}
 OVERLAP = "--allow-overlap"  # videos that look alike stand on both sides of the official splits: one scene, one source
 EPOCHS = {"jhmdb": 30, "weizmann": 60}
 
@@ -82,7 +89,7 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
     model, max_epochs = NETWORKS[network], epochs or EPOCHS[dataset]
     trainer = {
         "accelerator": "cpu",
-        "precision": "bf16-mixed",
+        "precision": "32-true" if network.endswith("-imagenet") else "bf16-mixed",
         "max_epochs": max_epochs,
         "num_sanity_val_steps": 0,
         "check_val_every_n_epoch": min(10, max_epochs),
@@ -90,12 +97,13 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
+    clips = IMAGENET_CLIPS if network.endswith("-imagenet") else {}
     recipe = {
         "seed_everything": 0,
         "model": {**model, "init_args": model["init_args"] | OPTIMIZATION | STREAM_ARGUMENTS[stream]},
         "data": {
             "class_path": "ShardedVideoDataModule",
-            "init_args": {"root": str(folder / dataset), "stream": stream, **CLIPS},
+            "init_args": {"root": str(folder / dataset), "stream": stream, **CLIPS, **clips},
         },
         "trainer": trainer,
     }
