@@ -79,7 +79,10 @@ def load() -> str:
 
 
 def _processor_seconds() -> float:
-    """Of this process, its children that have ended, and those that live, such as a fork server with its workers."""
+    """User and system time in seconds that this process and all its child processes have used so far.
+
+    Children that still run count too, such as workers of a data loader.
+    """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = time.process_time() + ended.ru_utime + ended.ru_stime
     for child in psutil.Process().children(recursive=True):
