@@ -84,15 +84,16 @@ def test_an_epoch_of_any_rank_has_the_labels_of_its_videos(several_labels_datase
             assert labels.get(data.index.entry(row).key, tuple(expected)) == tuple(expected)
 
 
-def test_a_video_is_not_mirrored_if_any_of_its_labels_depends_on_the_side(several_labels_dataset):
-    data = module(several_labels_dataset, flip_probability=1.0, sided_classes="keep")
+@pytest.mark.parametrize(("sided", "places"), [("keep", {0, 1}), (["top"], {2})])
+def test_a_video_is_not_mirrored_if_any_of_its_labels_depends_on_the_side(several_labels_dataset, sided, places):
+    data = module(several_labels_dataset, flip_probability=1.0, sided_classes=sided)
     loaders = SplitLoaders(data.index, data.options, data.decoder, 0, 1)
     mirrored = {}
     for batch in loaders.training(TrainRequests(loaders.train_plan(), 0, ResumePoint(0))):
         windows = [batch.windows[number] for number in range(len(batch.keys))]  # one clip a video
         mirrored |= {tuple(of.tolist()): window.mirrored for of, window in zip(batch.labels, windows, strict=True)}
     assert len(mirrored) == 8
-    assert all(flag == (not (left or right)) for (left, right, _), flag in mirrored.items())
+    assert all(flag == (not any(labels[place] for place in places)) for labels, flag in mirrored.items())
 
 
 def test_fit_keeps_the_best_checkpoint_by_mean_average_precision(several_labels_checkpoint):

@@ -9,6 +9,7 @@ import pytest
 from datamodules.batch import FLOW_MEAN, FLOW_STD
 from datamodules.optical_flow.flow_levels import color_flow, draw_channels, flow_displacements, flow_levels
 from datamodules.optical_flow.flow_video import encode_flow, num_flow_frames, read_flow
+from datamodules.optical_flow.frame_source import ComputedFlow, decode_channels
 from datamodules.video.decoding import DecodeError
 from tests.moving_textures import moving_video
 
@@ -62,6 +63,13 @@ def test_any_frames_are_those_of_the_whole() -> None:
     for numbers in ([0], [38], [15, 16, 17], [3, 20, 38]):
         assert np.array_equal(read_flow(data, numbers), whole[numbers])
     assert whole.min() >= 1
+
+
+def test_computed_flow_of_frames_apart_is_that_to_the_next_frame_of_the_video() -> None:
+    source = ComputedFlow("both", moving_video((2, 1), 8), 8)
+    whole = decode_channels(source, range(7), "pyav")
+    for numbers in ([0], [6], [0, 2, 4, 6], [5, 1, 1]):
+        assert np.array_equal(decode_channels(source, numbers, "pyav"), whole[numbers])
 
 
 def test_the_same_video_gives_the_same_bytes() -> None:

@@ -171,6 +171,15 @@ def test_color_jitter_draws_within_its_ranges():
     assert {steps[0].operation for steps in drawn if steps} == set(found)  # in random order
 
 
+def test_rand_augment_comes_first_and_each_has_a_stream_of_its_own():
+    seeds = range(6)
+    for seed, found in zip(seeds, BOTH(batch_of(seeds)).clips, strict=True):
+        clips = colored()[None]
+        for number, transform in enumerate((BOTH.rand_augment, BOTH.color_jitter)):
+            clips = transform.apply(clips, [transform.draw(np.random.default_rng([seed, number]))])
+        assert torch.equal(found, clips[0])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
