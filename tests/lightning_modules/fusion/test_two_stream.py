@@ -38,7 +38,8 @@ def test_the_logits_are_the_sum_of_two_networks():
     torch.testing.assert_close(x[:, 3:], flow.normalize(batch._replace(clips=batch.clips[..., 3:])))
     found = model.endpoints(x, model.endpoints_available)
     assert list(found) == ["features", "streams", "logits"]
-    assert found["features"].shape == (4, 2 * 256)
+    fc6 = [one.endpoints(part, ["fc6"])["fc6"] for one, part in ((rgb, x[:, :3]), (flow, x[:, 3:]))]
+    torch.testing.assert_close(found["features"], torch.cat(fc6, dim=1))
     torch.testing.assert_close(found["logits"], rgb.clip_logits(x[:, :3]) + flow.clip_logits(x[:, 3:]))
     torch.testing.assert_close(model(batch), found["logits"])
 

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from lightning_modules.tasks.metrics import MeanClassAccuracy, TopKAccuracy, classification_metrics, frame_metrics
+from lightning_modules.tasks.metrics import (
+    MeanClassAccuracy,
+    TopKAccuracy,
+    classification_metrics,
+    frame_metrics,
+    multi_label_metrics,
+)
 
 
 def one_hot(classes, num_classes=3):
@@ -24,6 +30,23 @@ def test_mean_class_accuracy_of_parts_is_that_of_the_whole():
     for start in range(0, 50, 7):
         parts.update(scores[start : start + 7], labels[start : start + 7])
     torch.testing.assert_close(whole.compute(), parts.compute())
+
+
+@pytest.mark.parametrize("make", [classification_metrics, multi_label_metrics, frame_metrics])
+def test_metrics_of_ranks_of_unequal_size_are_those_of_all_their_videos(make):
+    """Merged by the reductions of their states, as torchmetrics does it over processes."""
+    draw = torch.Generator().manual_seed(0)
+    scores, labels = torch.rand(12, 6, generator=draw), torch.randint(6, (12,), generator=draw)
+    if make is multi_label_metrics:
+        labels = torch.randint(2, (12, 6), generator=draw)
+    whole, *ranks = (make(6, "val") for _ in range(3))
+    whole.update(scores, labels)
+    for name, metric in whole.items():
+        first, second = (rank[name.removeprefix("val/")] for rank in ranks)
+        first.update(scores[:9], labels[:9])
+        second.update(scores[9:], labels[9:])
+        first.merge_state(second)
+        torch.testing.assert_close(first.compute(), metric.compute())
 
 
 def test_nothing_seen_gives_zero():
