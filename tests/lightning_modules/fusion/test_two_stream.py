@@ -110,6 +110,7 @@ def test_clips_are_those_of_the_networks():
     assert settings["crop_size"] == 224
     assert TwoStream.clip_settings_of(arguments) == settings
     assert TwoStream.clip_settings_of({"network": "VGG"}) == {} == TwoStream.clip_settings_of({})
+    assert TwoStream.stream_of(arguments) == "both"
 
 
 def test_each_network_learns_as_if_alone():
