@@ -156,6 +156,8 @@ def test_both_networks_are_compiled_in_one_graph(fusion, backend):  # noqa: F811
 def test_arguments_are_one_sentence():
     with pytest.raises(ValueError, match=r"network_args=\{'depth': 3\}: C3D does not take them"):
         TwoStream(network="C3D", network_args={"depth": 3}, num_classes=2)
+    with pytest.raises(ValueError, match="fusion is of clips; leave out readout=every"):
+        TwoStream(network="CNNLSTM", network_args={"readout": "every"}, num_classes=2)
     with pytest.raises(ValueError, match="network='VGG': must be one of C3D, I3D"):
         TwoStream(network="VGG", num_classes=2)
     with pytest.raises(ValueError, match=r"have 2 channels \(stream flow\), and the network takes 5 \(stream both\)"):
