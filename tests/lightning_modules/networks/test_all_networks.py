@@ -134,6 +134,8 @@ def test_scores_are_the_mean_of_the_views_probabilities(make):
     probabilities = model.clip_logits(model.normalize(batch)).softmax(1)
     expected = torch.stack([probabilities[[1, 4]].mean(0), probabilities[2], probabilities[[0, 3, 5]].mean(0)])
     torch.testing.assert_close(model.video_scores(batch), expected)
+    losses = torch.nn.functional.cross_entropy(probabilities.log(), torch.tensor([0, 0, 1, 0, 0, 0]))
+    torch.testing.assert_close(model.training_step(batch, 0), losses)  # the videos are of classes 0, 1 and 0
     model.views_at_once = 4
     torch.testing.assert_close(model.video_scores(batch), expected)
 
