@@ -118,3 +118,5 @@ def test_a_tied_output_is_the_embedding_transposed():
     expected = (both @ decoder.output.weight.T + decoder.output.bias) @ matrix.T + decoder.word_bias
     torch.testing.assert_close(logits[0], expected, rtol=0, atol=1e-12)
     assert [tuple(one.shape) for one in decoder.parameters() if 7 in one.shape] == [(7,), (7, 4)]  # no second matrix
+    logits.square().sum().backward()
+    assert (matrix.grad.abs().amax(1) > 0).all()  # words that were not read learn by the output
