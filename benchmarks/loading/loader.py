@@ -4,9 +4,11 @@
 
 Packs the sample of Kinetics (`$SHARED_DIR/data/kinetics_sample`, else `../shared/data/kinetics_sample`) and made videos
 at short sides 256 and 128, and loads batches of uint8 clips: 64 frames of 224 x 224 from the first, 16 of 112 x 112
-from the second. Every side is a process of its own with one thread, and they take turns, so that what else the machine
-does meets all of them; the ratios of a round are medians with quartiles over the rounds. They are of seconds of the
-processor, which a shared machine disturbs less than those of the clock.
+from the second. There are 8 videos, and batches of 8: all sides but those of original files read 8 copies of each
+(`--copies`), as an epoch begins with work that training does once in hundreds of batches, and as a video that was read
+a moment ago is in the processor's cache. Every side is a process of its own with one thread, and they take turns, so
+that what else the machine does meets all of them; the ratios of a round are medians with quartiles over the rounds.
+They are of seconds of the processor, which a shared machine disturbs less than those of the clock.
 
 `i420` is measured to the batch as it is delivered, in planes; on the CPU it is converted after that, on the device, and
 what that takes is said in a line of its own, measured once. With `--device cuda` our rows include it.
@@ -16,21 +18,19 @@ The peers are installed with pip into FOLDER/peers; what cannot be is named, and
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # where this is run as a file
 
-from benchmarks.conditions import is_packed, lacks_gpu, positive, print_heading, sample_folder
+from benchmarks.conditions import lacks_gpu, positive, print_heading
+from benchmarks.loading.loader_data import datasets
 from benchmarks.loading.loader_peers import answer
 from benchmarks.loading.loader_sides import (
     CLIP_FACTORS,
@@ -45,7 +45,6 @@ from benchmarks.loading.loader_sides import (
 )
 from benchmarks.loading.peer_environment import clean_environment, installed, peer_python
 from benchmarks.turns import count, load, spread
-from datamodules.encoding.synthetic_dataset import SyntheticDatasetOptions, make_synthetic_dataset
 
 PEERS = (
     ["torch==2.13.0", "numpy<2", "torchcodec==0.13.0"],
@@ -96,27 +95,6 @@ def _speaks(line: str) -> bool:
     return line == "ready" or line.startswith("not measured")
 
 
-def pack(folder: Path, name: str, annotations: Path, videos: Path) -> Path:
-    """Packs videos at both sizes and as they are, once; and puts the members of the tars beside them as files."""
-    packed = folder / name
-    if not is_packed(packed, 256, 128):
-        for earlier in folder.glob(f"{name}-files-*"):
-            shutil.rmtree(earlier)  # of a pack that was removed
-        arguments = ["--annotations", annotations, "--videos", videos, "--out", packed, "--short-side", "256", "128"]
-        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, arguments)], check=True)
-    copied = folder / f"{name}-copied"
-    if not (copied / "dataset.json").exists():
-        arguments = ["--annotations", annotations, "--videos", videos, "--out", copied, "--copy", "true"]
-        subprocess.run([sys.executable, "-m", "pipeline", "pack", *map(str, arguments)], check=True)
-    for short_side, root in ((256, packed), (128, packed / "short128")):
-        files = folder / f"{name}-files-{short_side}"
-        if not files.exists():
-            for tar in sorted(root.glob("*.tar")):
-                with tarfile.open(tar) as members:
-                    members.extractall(files, filter="data")
-    return packed
-
-
 def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> None:
     """Prints a table: what a clip takes, and how many times as long as ours."""
     started = []
@@ -153,23 +131,6 @@ def compare(options: argparse.Namespace, compared: list[Side], peers: Path) -> N
         side.close()
 
 
-def datasets(options: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """Name, packed folder and original files of what there is to read."""
-    sample = sample_folder()
-    if "kinetics" in options.data and not sample.is_dir():
-        print(f"kinetics: not measured: {sample} is not there")
-    elif "kinetics" in options.data:
-        packed = pack(folder, "kinetics", sample / "annotations.csv", sample / "videos")
-        yield "kinetics", packed, sorted(map(str, (sample / "videos").glob("*/*.mp4")))
-    if "synthetic" in options.data:
-        made = folder / "made"
-        if not made.exists():
-            synthetic = SyntheticDatasetOptions(train=1, val=0, test=0, num_frames=150, width=456, height=256)
-            make_synthetic_dataset(made, synthetic)
-        packed = pack(folder, "synthetic", made / "train.csv", made / "videos")
-        yield "synthetic", packed, sorted(map(str, (made / "videos").glob("*/*.mp4")))
-
-
 def _clip_size(text: str) -> str:
     return " x ".join(part.strip() for part in text.split("x"))
 
@@ -187,6 +148,7 @@ def main() -> None:
         default=16,
         help="of each side in a round; four times as many of the small, 4 of the original files",
     )
+    parser.add_argument("--copies", type=positive, default=8, help="of each packed video: the batches of an epoch")
     parser.add_argument("--only", nargs="+", default=[], help="sides whose names begin so")
     parser.add_argument("--against", default=None, help="the side that the others are divided by; the first one")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="where our clips end")
@@ -211,14 +173,14 @@ def main() -> None:
         for wanted, problem in failures.items():
             print(f"{wanted}: cannot be installed: {problem}")
         print(f"peers: {installed(peers, *PEER_PACKAGES)}", flush=True)
-    for name, packed, originals in datasets(options, options.folder.resolve()):
+    for name, originals in datasets(options.data, options.folder.resolve(), options.copies):
         for clip in options.clip_sizes:
             options.clip, options.dataset = clip, name
             print(f"\n{name}, {clip}, {count(options.rounds, 'round')}, {load()}, {time.strftime('%H:%M')}\n")
             columns = ["side", "clips/s of a core", "processor, ms a clip", "clock, ms a clip", "times ours"]
             columns += ["by the clock", "goal"]
             print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
-            compared = sides(options, options.folder.resolve(), name, packed, originals)
+            compared = sides(options, options.folder.resolve(), name, originals)
             compared = [side for side in compared if side.name in names]
             compare(options, compared, peers)
             planes = next((side for side in compared if "i420" in side.name), None)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.loading.loader_data import repeated
 from datamodules.datamodule import ShardedVideoDataModule
 
 CLIPS = {"64 x 224": (64, 224, 256), "16 x 112": (16, 112, 128)}  # frames, side, stored short side
@@ -80,22 +81,22 @@ def time_conversion(job: dict[str, Any]) -> float:
     return min(seconds)
 
 
-def sides(options: argparse.Namespace, folder: Path, name: str, packed: Path, originals: list[str]) -> Iterator[Side]:
+def sides(options: argparse.Namespace, folder: Path, name: str, originals: list[str]) -> Iterator[Side]:
     """What is compared for one size of clips of one dataset."""
     frames, size, short_side = CLIPS[options.clip]
-    root = packed if short_side == 256 else packed / "short128"
+    root = repeated(folder, name, options.copies, short_side)
     (tar, *_), split = sorted(root.glob("*.tar")), "val" if name == "kinetics" else "train"
     same = {
         "frames": frames, "size": size, "short_side": short_side, "batch": 8, "tar": str(tar), "split": split,
-        "videos": [str(path) for path in sorted((folder / f"{name}-files-{short_side}").glob("*.mp4"))],
-        "root": str(packed), "device": options.device, "options": {"sided_classes": "keep"}, "clips_per_video": 1,
+        "videos": [str(path) for path in sorted((root / "videos").glob("*.mp4"))],
+        "root": str(root), "device": options.device, "options": {"sided_classes": "keep"}, "clips_per_video": 1,
     }  # fmt: skip
     for own in OWN:
         several = {"clips_per_video": 4} if "4 clips" in own else {}
         yield Side(own, same | {"side": "ours", "pixels": "i420" if "i420" in own else "rgb", **several})
     ours = same | {"side": "ours", "pixels": "rgb"}
     if short_side == 128:
-        yield Side(OWN_VARIANTS[0], ours | {"options": same["options"] | {"rendition": 256}})
+        yield Side(OWN_VARIANTS[0], ours | {"root": str(repeated(folder, name, options.copies, 256))})
     yield Side(OWN_VARIANTS[1], ours | {"root": str(folder / f"{name}-copied")})
     others = ("mmaction2", "mmaction2", "webdataset", "torchcodec", "bare")
     for name_of_side, other in zip(GOALS, others, strict=True):

@@ -75,6 +75,7 @@ class MappedIndex:
         self.split_file = split_file
         self._mapping = mapping
         self._batches = table.to_batches()
+        self._columns = [dict(zip(table.schema.names, batch.columns, strict=True)) for batch in self._batches]
         self._starts = [0, *np.cumsum([len(batch) for batch in self._batches]).tolist()]
 
     def __reduce__(self) -> Any:
@@ -102,8 +103,8 @@ class MappedIndex:
     def row(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """The named columns of one row in [0, num_rows)."""
         number = bisect_right(self._starts, row) - 1
-        batch = self._batches[number].slice(row - self._starts[number], 1).select(list(names))
-        values: dict[str, Any] = batch.to_pylist()[0]
+        place = row - self._starts[number]
+        values = {name: self._columns[number][name][place].as_py() for name in names}
         self.release()
         return values
 

@@ -87,7 +87,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
     def __getitem__(self, request: Request) -> ClipBatch | ReadFailure:
         """Reads, decodes and crops the videos of one batch."""
         started = time.perf_counter()
-        announced = (int(self.rows[sample]) for sample in (*request.samples, *request.ahead))
+        announced = self._rows_of(request.samples) + self._rows_of(request.ahead)
         wanted = [row for row in announced if not self.index.is_quarantined(row)]
         self.index.expect(wanted, self.stream != "flow", self.stream != "rgb" and self.index.has_shards)
         try:
@@ -99,11 +99,15 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             return batch
         return batch._replace(load_seconds=time.perf_counter() - started)
 
+    def _rows_of(self, samples: Integers | tuple[()]) -> list[int]:
+        rows: list[int] = self.rows[np.asarray(samples, np.int64)].tolist()
+        return rows
+
     def _choose_pixels(self, request: Request) -> Pixels:
         """Chooses the pixel format of a batch from the frame sizes in the index."""
         if self.pixels == "rgb":
             return "rgb"
-        entries = [self.index.entry(int(self.rows[sample])) for sample in request.samples]
+        entries = [self.index.entry(row) for row in self._rows_of(request.samples)]
         all_supported = all(supports_yuv420(self.transform, entry.height, entry.width) for entry in entries)
         return self.pixels if all_supported else "rgb"
 
@@ -125,8 +129,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
         rows: list[int] = []
         failed: list[tuple[int, str, str]] = []
         num_quarantined = 0
-        for sample, key in zip(request.samples.tolist(), request.augmentation_keys(self.seed), strict=True):
-            row = int(self.rows[sample])
+        for row, key in zip(self._rows_of(request.samples), request.augmentation_keys(self.seed), strict=True):
             if self.index.is_quarantined(row):  # still counted in the plan, so that runs resume exactly
                 num_quarantined += 1
                 continue

@@ -91,6 +91,7 @@ class PlannedLoader:
             reader,
             sampler=RequestPrefetcher(requests, max(1, num_workers), start),
             batch_size=None,
+            collate_fn=_as_read,
             **options,
         )
 
@@ -156,6 +157,11 @@ class PlannedLoader:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Does nothing: the state is restored by `ShardedVideoDataModule.load_state_dict`."""
+
+
+def _as_read(batch: Any) -> Any:
+    """A batch as its worker returns it: torch would look for arrays in every list of it."""
+    return batch
 
 
 def _quarantine_advice(index: DatasetIndex, row: int) -> str:

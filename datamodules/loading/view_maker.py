@@ -183,9 +183,9 @@ class ViewMaker:
         except UnsupportedFramesError:
             return None
         if slots is not None and isinstance(transform, TrainTransform):
-            for slot, clip, window in zip(slots, clips, windows, strict=False):
+            for view, (clip, window) in enumerate(zip(clips, windows, strict=True)):
                 if not self._has_crop_size(window):
-                    slot.copy_(transform.resize_and_flip(clip, window))
+                    slots[view].copy_(transform.resize_and_flip(clip, window))
         return [_CroppedClip(*cropped) for cropped in zip(clips, windows, strict=True)]
 
     def _is_mirrored(self, video: _VideoSource) -> bool:

@@ -1,5 +1,6 @@
 """Clip shape: number of frames and their spacing, and the frame numbers of a clip that begins at a given place."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from datamodules.sampling.frame_times import FrameTimes
 Integers = NDArray[np.int64]
 Seconds = NDArray[np.float64]
 ShortVideos = Literal["loop", "repeat_last", "error"]
+
+_ROUNDING_TOLERANCE = 1e-6  # added before rounding down, so that 30 / 10 * 3 = 8.999... gives 9
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class ClipShape:
 
     def span(self, video_fps: float) -> int:
         """Source frames from the first to the last frame of a clip, both included."""
-        return int(self.offsets(video_fps)[-1]) + 1
+        return math.floor((self.num_frames - 1) * self.interval(video_fps) + _ROUNDING_TOLERANCE) + 1
 
     @property
     def step_s(self) -> float:
@@ -95,6 +98,5 @@ class ClipShape:
 
 def floor_positions(positions: NDArray[np.floating[Any]]) -> Integers:
     """Rounds fractional frame positions down to frame numbers, with a tolerance for floating-point error."""
-    # A small number is added so that 30 / 10 * 3 = 8.999... gives 9.
-    rounded: Integers = np.floor(positions + 1e-6).astype(np.int64)
+    rounded: Integers = np.floor(positions + _ROUNDING_TOLERANCE).astype(np.int64)
     return rounded

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from datamodules.batch import Window
@@ -22,6 +23,9 @@ from datamodules.video.header_frames import frames_by_header
 from datamodules.video.orientation import UPRIGHT, orientation_of
 from datamodules.video.pyav_decoder import Frames
 from datamodules.video.video_container import DecodeError, Source, library_errors
+
+Planes = tuple["av.video.plane.VideoPlane", ...]
+Words = npt.NDArray[np.uint64]
 
 _FRAMES_PER_CONVERSION = 8  # frames converted in one call: their pixels fit in the processor's cache
 
@@ -80,7 +84,7 @@ def decode_planes(
 class _ClipWriter(Protocol):
     """Writer of one clip, which takes its frames one by one."""
 
-    def write_frame(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None: ...
+    def write_frame(self, frame: av.VideoFrame, planes: Planes, position: int) -> None: ...
 
 
 def _decode_into(data: Source, frame_numbers: Integers, window: Window, writers: Sequence[_ClipWriter]) -> None:
@@ -94,24 +98,39 @@ def _decode_into(data: Source, frame_numbers: Integers, window: Window, writers:
     try:
         with library_errors("pyav cannot decode the video"):
             for number, frame in frames_by_header(data, sorted(destinations)):
-                planes = _plane_views(frame, window)
+                planes = _supported_planes(frame, window)
                 for writer, position in destinations[number]:
                     writer.write_frame(frame, planes, position)
     except DecodeError as error:
         raise UnsupportedFramesError from error
 
 
-def _plane_views(frame: av.VideoFrame, window: Window) -> list[Frames]:
-    """Views of the three planes of a frame with their row padding: uint8 (rows, bytes per row)."""
+def _supported_planes(frame: av.VideoFrame, window: Window) -> Planes:
+    """The three planes of a frame; raises DecodeError if it is not of the kind that is cropped here."""
     fits = frame.format.name == "yuv420p" and (frame.height, frame.width) == (window.frame_height, window.frame_width)
     if not fits or frame.height % 2 or frame.width % 2 or orientation_of(frame) != UPRIGHT:
         raise DecodeError("not such frames as are cut here")
-    return [_plane_view(plane) for plane in frame.planes]
+    return frame.planes
 
 
-def _plane_view(plane: "av.video.plane.VideoPlane") -> Frames:
-    view: Frames = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)  # rows are padded
-    return view
+class _Part(NamedTuple):
+    """A part of a plane, in samples."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, plane: "av.video.plane.VideoPlane") -> Frames:
+        """A view of the part: uint8 (height, width)."""
+        row_bytes = plane.line_size  # rows are padded
+        start = self.top * row_bytes + self.left
+        return np.ndarray((self.height, self.width), np.uint8, plane, start, (row_bytes, 1))
+
+
+def _parts(top: int, left: int, height: int, width: int) -> list[_Part]:
+    """The part of each plane, Y, U and V, given in pairs of rows and columns."""
+    return [_Part(pair * top, pair * left, pair * height, pair * width) for pair in (2, 1, 1)]
 
 
 class _PlaneWriter:
@@ -125,20 +144,19 @@ class _PlaneWriter:
     def __init__(self, window: Window, out: Frames) -> None:
         self._out_planes = split_planes(out)
         _, rows, columns = self._out_planes[1].shape
-        self._top, self._left = window.top // 2, window.left // 2
-        self._height = min(rows, window.frame_height // 2 - self._top)
-        self._width = min(columns, window.frame_width // 2 - self._left)
+        top, left = window.top // 2, window.left // 2
+        height, width = min(rows, window.frame_height // 2 - top), min(columns, window.frame_width // 2 - left)
+        self._parts = _parts(top, left, height, width)
         self._colors: set[tuple[int, int]] = set()
-        for plane_out, pair in zip(self._out_planes, (2, 1, 1), strict=True):
-            plane_out[:, pair * self._height :] = 0
-            plane_out[:, :, pair * self._width :] = 0
+        for plane_out, part in zip(self._out_planes, self._parts, strict=True):
+            plane_out[:, part.height :] = 0
+            plane_out[:, :, part.width :] = 0
 
-    def write_frame(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+    def write_frame(self, frame: av.VideoFrame, planes: Planes, position: int) -> None:
         """Copies the pairs of a frame into the clip, as its frame number `position`."""
         self._colors.add((int(frame.colorspace), int(frame.color_range)))
-        for plane_out, plane, pair in zip(self._out_planes, planes, (2, 1, 1), strict=True):
-            top, left, height, width = (pair * n for n in (self._top, self._left, self._height, self._width))
-            plane_out[position, :height, :width] = plane[top : top + height, left : left + width]
+        for plane_out, plane, part in zip(self._out_planes, planes, self._parts, strict=True):
+            plane_out[position, : part.height, : part.width] = part.of(plane)
 
     def factors(self) -> tuple[int, ...]:
         """The color conversion factors of the clip."""
@@ -160,9 +178,9 @@ class _RgbWriter:
     def __init__(self, window: Window, out: Frames, number: int) -> None:
         self._out = out
         self._offset_in_pair = (window.top % 2, window.left % 2)  # whole pairs are cut: up to one extra row and column
-        self._top, self._left = window.top // 2, window.left // 2
-        self._height = (window.top + window.height + 1) // 2 - self._top  # in pairs
-        self._width = (window.left + window.width + 1) // 2 - self._left
+        top, left = window.top // 2, window.left // 2
+        self._height = (window.top + window.height + 1) // 2 - top  # in pairs
+        self._width = (window.left + window.width + 1) // 2 - left
         if window.mirrored:  # the whole strip is mirrored, padding included
             self._offset_in_pair = (
                 window.top % 2,
@@ -170,15 +188,15 @@ class _RgbWriter:
             )
         self._mirrored = window.mirrored
         self._positions: list[int] = []
-        self._slices = [_plane_slices(pair, self._top, self._left, self._height, self._width) for pair in (2, 1, 1)]
+        self._parts = _parts(top, left, self._height, self._width)
         self._kept = _conversion_buffer(self._height, self._width, number)
 
-    def write_frame(self, frame: av.VideoFrame, planes: list[Frames], position: int) -> None:
+    def write_frame(self, frame: av.VideoFrame, planes: Planes, position: int) -> None:
         """Copies the window of a frame into the strip, as the clip's frame `position`."""
         if not self._positions:
             self._kept.source.colorspace, self._kept.source.color_range = frame.colorspace, frame.color_range
-        for slot, plane, plane_slice in zip(self._kept.slots[len(self._positions)], planes, self._slices, strict=True):
-            slot[...] = plane[plane_slice]
+        for slot, plane, part in zip(self._kept.slots[len(self._positions)], planes, self._parts, strict=True):
+            slot[...] = part.of(plane)
         self._positions.append(position)
         if len(self._positions) == _FRAMES_PER_CONVERSION:
             self.convert()
@@ -188,16 +206,14 @@ class _RgbWriter:
         if not self._positions:
             return
         if self._mirrored:
-            for plane_in in self._kept.planes:
-                words = plane_in.view(np.uint64)
-                words[...] = words[:, ::-1].byteswap()
+            for words, mirrored_words in self._kept.words:
+                words[...] = mirrored_words
         plane = self._kept.converter.reformat(self._kept.source, format="rgb24", threads=1).planes[0]
-        rows, columns = 2 * self._height, 2 * _round_up_to_words(self._width)
-        pixels = _plane_view(plane)[:, : 3 * columns].reshape(_FRAMES_PER_CONVERSION, rows, columns, 3)
+        frame_bytes, row_bytes = 2 * self._height * plane.line_size, plane.line_size
         top, left = self._offset_in_pair
-        _, height, width, _ = self._out.shape
-        for number, position in enumerate(self._positions):
-            self._out[position] = pixels[number, top : top + height, left : left + width]
+        shape = (len(self._positions), *self._out.shape[1:])
+        start, strides = top * row_bytes + 3 * left, (frame_bytes, row_bytes, 3, 1)
+        self._out[self._positions] = np.ndarray(shape, np.uint8, plane, start, strides)
         self._positions.clear()
 
 
@@ -211,13 +227,13 @@ class _ConversionBuffer(NamedTuple):
 
     Attributes:
         source: the frame that windows are collected in.
-        planes: its planes, uint8 (rows, bytes per row), each row a multiple of 8 bytes.
+        words: its planes in 8-byte words, uint64 (rows, words), and views of them with every row mirrored.
         slots: views of the planes for each of the collected frames, of the window's size.
         converter: pixel converter for such frames.
     """
 
     source: av.VideoFrame
-    planes: list[Frames]
+    words: list[tuple[Words, Words]]
     slots: list[list[Frames]]
     converter: VideoReformatter
 
@@ -229,21 +245,16 @@ def _conversion_buffer(height: int, width: int, number: int) -> _ConversionBuffe
         buffers.clear()
     if (height, width, number) not in buffers:
         frame = av.VideoFrame(2 * _round_up_to_words(width), 2 * height * _FRAMES_PER_CONVERSION, "yuv420p")
-        planes = [
-            _plane_view(plane)[:, : pair * _round_up_to_words(width)]
-            for plane, pair in zip(frame.planes, (2, 1, 1), strict=True)
-        ]
+        whole = _parts(0, 0, height * _FRAMES_PER_CONVERSION, _round_up_to_words(width))
+        words = [part.of(plane).view(np.uint64) for part, plane in zip(whole, frame.planes, strict=True)]
+        mirrored = [plane[:, ::-1].view(plane.dtype.newbyteorder()) for plane in words]
         slots = [
             [
-                plane[_plane_slices(pair, position * height, 0, height, width)]
-                for plane, pair in zip(planes, (2, 1, 1), strict=True)
+                part.of(plane)
+                for part, plane in zip(_parts(position * height, 0, height, width), frame.planes, strict=True)
             ]
             for position in range(_FRAMES_PER_CONVERSION)
         ]
-        buffers[height, width, number] = _ConversionBuffer(frame, planes, slots, VideoReformatter())
+        words_and_mirrored = list(zip(words, mirrored, strict=True))
+        buffers[height, width, number] = _ConversionBuffer(frame, words_and_mirrored, slots, VideoReformatter())
     return buffers[height, width, number]
-
-
-def _plane_slices(pair: int, top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
-    """Slices of a plane's rows and columns, given in pairs; `pair` is the plane's samples per pair (2: Y; 1: U, V)."""
-    return slice(pair * top, pair * (top + height)), slice(pair * left, pair * (left + width))

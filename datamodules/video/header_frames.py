@@ -69,10 +69,10 @@ def _frames_by_table(data: bytes, table: SampleTable, indices: Sequence[int]) ->
     if indices[-1] >= len(table.sizes):
         raise NotIndexedError
     with _borrow_decoder(table.configuration) as decoder:
-        expected = 0
+        expected = -1  # number of the next frame, none yet
         for index in indices:
             key = table.keys[bisect_right(table.keys, index) - 1]
-            if key >= expected:
+            if key > expected:  # not a key frame that follows the frame before
                 decoder.flush_buffers()
                 expected = key
             while expected <= index:

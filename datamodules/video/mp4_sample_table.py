@@ -7,13 +7,17 @@ sections 4.2 and 8) and 14496-15 (`avcC`).
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 _UPRIGHT = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _KNOWN_BOXES = {b"avcC", b"btrt", b"pasp"}  # boxes of a sample entry that need no decoder setting (`colr` would)
 _SAMPLE_ENTRY_BYTES = 86  # size of an `avc1` sample entry before its boxes
 
+Integers = NDArray[np.int64]
 Boxes = dict[bytes, list[memoryview]]
 
 
@@ -22,14 +26,14 @@ class SampleTable(NamedTuple):
 
     Attributes:
         configuration: the decoder's configuration, the content of `avcC`.
-        offsets: byte offset of each frame from the start of the file.
-        sizes: size of each frame in bytes.
+        offsets: int64, byte offset of each frame from the start of the file.
+        sizes: int64, size of each frame in bytes.
         keys: numbers of the key frames, ascending; the first is 0.
     """
 
     configuration: bytes
-    offsets: list[int]
-    sizes: list[int]
+    offsets: Integers
+    sizes: Integers
     keys: list[int]
 
 
@@ -100,7 +104,6 @@ def _is_plain(track: Boxes) -> bool:
 
 
 def _sample_table(table: Boxes, length: int) -> SampleTable | None:
-    # Python's own numbers: for some hundred frames a call of NumPy costs more than it saves.
     configuration = _decoder_configuration(_single_box(table, b"stsd"))
     sizes = _read_sizes(_single_box(table, b"stsz"), length)
     chunks = _read_entries(table, b"co64", "Q") if b"co64" in table else _read_entries(table, b"stco")
@@ -121,13 +124,13 @@ def _decoder_configuration(descriptions: memoryview) -> bytes | None:
     return bytes(_single_box(parts, b"avcC")) if kind == b"avc1" and set(parts) <= _KNOWN_BOXES else None
 
 
-def _read_sizes(content: memoryview, length: int) -> list[int]:
+def _read_sizes(content: memoryview, length: int) -> Integers:
     """The sizes of all samples of a file of `length` bytes; ValueError where there are none, or one is empty."""
     uniform, count = struct.unpack_from(">II", content, 4)
     if count > length:
         raise ValueError("more samples than bytes")
-    sizes = [uniform] * count if uniform else list(struct.unpack_from(f">{count}I", content, 12))
-    if min(sizes) <= 0:
+    sizes = np.full(count, uniform) if uniform else np.frombuffer(content, ">u4", count, 12).astype(np.int64)
+    if sizes.min() <= 0:
         raise ValueError("a sample is empty")
     return sizes
 
@@ -139,7 +142,7 @@ def _read_entries(table: Boxes, kind: bytes, code: str = "I", columns: int = 1) 
     return struct.unpack_from(f">{count * columns}{code}", content, 8)
 
 
-def _offsets(sizes: Sequence[int], chunks: Sequence[int], runs: Sequence[int], length: int) -> list[int]:
+def _offsets(sizes: Integers, chunks: Sequence[int], runs: Sequence[int], length: int) -> Integers:
     """Byte offset of each sample.
 
     Args:
@@ -159,13 +162,13 @@ def _offsets(sizes: Sequence[int], chunks: Sequence[int], runs: Sequence[int], l
         for (first, stop), per_chunk in zip(pairwise(firsts), runs[1::3], strict=True)
         for _ in range(first, stop)
     ]
-    offsets: list[int] = []
+    if sum(counts) != len(sizes):
+        raise ValueError("a sample is in no chunk, or a chunk is not whole")
+    offsets = np.cumsum(sizes) - sizes  # as if they were one after the other
+    start = 0
     for chunk, count in zip(chunks, counts, strict=True):
-        of_chunk = sizes[len(offsets) : len(offsets) + count]
-        positions = list(accumulate(of_chunk, initial=chunk))
-        if len(of_chunk) != count or positions[-1] > length:
-            raise ValueError("a chunk is not whole")
-        offsets += positions[:-1]
-    if len(offsets) != len(sizes):
-        raise ValueError("a sample is in no chunk")
+        offsets[start : start + count] += min(chunk, length) - offsets[start]
+        start += count
+    if (offsets + sizes).max() > length:
+        raise ValueError("the file ends before a sample")
     return offsets

@@ -47,8 +47,8 @@ def assert_is_what_ffmpeg_finds(data: bytes) -> None:
         entries = [(entry.size, entry.pos, entry.is_keyframe) for entry in stream.index_entries]
         assert table.configuration == stream.codec_context.extradata
     sizes, offsets, are_keys = zip(*entries, strict=True)
-    assert table.sizes == list(sizes)
-    assert table.offsets == list(offsets)
+    assert table.sizes.tolist() == list(sizes)
+    assert table.offsets.tolist() == list(offsets)
     assert table.keys == [number for number, is_key in enumerate(are_keys) if is_key]
 
 
