@@ -123,7 +123,8 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
 
     def _read_into(self, buffer: BatchBuffer, request: Request, maker: ViewMaker) -> ClipBatch | ReadFailure:
         shape = maker.slots_shape(len(request.samples))
-        slots = None if shape is None else buffer(shape)
+        memory = None if shape is None else buffer(shape)
+        slots = None if memory is None else memory.numpy()
         views: list[View] = []
         video_index: list[int] = []
         rows: list[int] = []
@@ -159,7 +160,7 @@ class ClipReader(Dataset[ClipBatch | ReadFailure]):
             rows.append(row)
             views += video_views
         num_skipped = len(request.samples) - num_quarantined - len(rows)
-        clips = slots[: len(views)] if slots is not None and views else self._stack_clips(views, maker.pixels, buffer)
+        clips = memory[: len(views)] if memory is not None and views else self._stack_clips(views, maker.pixels, buffer)
         batch = self._make_batch(clips, views, video_index, rows, num_skipped)
         if views and maker.pixels == "i420":
             colors = torch.tensor([view.colors for view in views], dtype=torch.int32)

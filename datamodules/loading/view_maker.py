@@ -31,6 +31,7 @@ from datamodules.transforms.clip_transforms import EvalTransform, TrainTransform
 from datamodules.transforms.crop_while_decoding import UnsupportedFramesError, decode_planes, decode_windows
 from datamodules.transforms.yuv420 import Pixels, num_enclosing_pairs
 from datamodules.video.decoding import DecodeError, Source, read_frame_times
+from datamodules.video.pyav_decoder import Frames
 
 
 class View(NamedTuple):
@@ -70,7 +71,7 @@ class _VideoSource(NamedTuple):
     entry: VideoEntry
     frame_numbers: Integers
     generator: np.random.Generator
-    slots: Tensor | None
+    slots: Frames | None
 
 
 class VideoTooLargeError(ValueError):
@@ -102,7 +103,7 @@ class ViewMaker:
             return num_frames, 3 * num_enclosing_pairs(height), 2 * num_enclosing_pairs(width)
         return num_frames, height, width, STREAM_CHANNELS[self.stream]
 
-    def views(self, data: FrameSource, entry: VideoEntry, key: list[int], slots: Tensor | None) -> list[View]:
+    def views(self, data: FrameSource, entry: VideoEntry, key: list[int], slots: Frames | None) -> list[View]:
         """Makes all views of one video, in training at the beginning of `slots`; random numbers depend on `key` alone.
 
         Raises:
@@ -131,13 +132,15 @@ class ViewMaker:
             View(
                 clip,
                 numbers,
-                time_span(int(numbers.min()), int(numbers.max()), entry.fps, times),
+                time_span(min(listed), max(listed), entry.fps, times),
                 numbers / entry.fps if times is None else times[numbers],
                 window,
                 _view_seed(key, view) if training else None,
                 colors,
             )
-            for view, (numbers, (clip, window, colors)) in enumerate(zip(frame_numbers, cropped, strict=True))
+            for view, (numbers, listed, (clip, window, colors)) in enumerate(
+                zip(frame_numbers, frame_numbers.tolist(), cropped, strict=True)
+            )
         ]
 
     def _windows(self, video: _VideoSource) -> list[Window]:
@@ -148,13 +151,13 @@ class ViewMaker:
             return [transform.window(frame, video.generator, mirror) for _ in video.frame_numbers]
         return [transform.window(frame)] * len(video.frame_numbers)
 
-    def _allocate_clips(self, video: _VideoSource, windows: list[Window]) -> list[Tensor]:
-        """Returns the memory of each clip: its slot if the window has the size of a crop, else a new tensor."""
+    def _allocate_clips(self, video: _VideoSource, windows: list[Window]) -> list[Frames]:
+        """Returns the memory of each clip: its slot if the window has the size of a crop, else a new array."""
         slots, num_frames = video.slots, video.frame_numbers.shape[1]
         return [
             slots[view]
             if slots is not None and self._has_crop_size(window)
-            else torch.from_numpy(np.empty(self._clip_shape(window.height, window.width, num_frames), np.uint8))
+            else np.empty(self._clip_shape(window.height, window.width, num_frames), np.uint8)
             for view, window in enumerate(windows)
         ]
 
@@ -163,8 +166,8 @@ class ViewMaker:
         windows = self._windows(video)
         clips = self._allocate_clips(video, windows)
         assert not isinstance(video.data, (PackedFlow, ComputedFlow)), "`DataOptions.check` refuses planes of flow"
-        colors = decode_planes(video.data, video.frame_numbers, windows, [clip.numpy() for clip in clips])
-        return [_CroppedClip(*cropped) for cropped in zip(clips, windows, colors, strict=True)]
+        colors = decode_planes(video.data, video.frame_numbers, windows, clips)
+        return [_CroppedClip(*cropped) for cropped in zip(map(torch.from_numpy, clips), windows, colors, strict=True)]
 
     def _crop_while_decoding(self, video: _VideoSource) -> list[_CroppedClip] | None:
         """Crops while decoding with PyAV; None if frames need resizing or have another format than `pack` writes."""
@@ -179,14 +182,14 @@ class ViewMaker:
             window if self._has_crop_size(window) else window._replace(mirrored=False) for window in windows
         ]
         try:
-            decode_windows(video.data, video.frame_numbers, decoded_windows, [clip.numpy() for clip in clips])
+            decode_windows(video.data, video.frame_numbers, decoded_windows, clips)
         except UnsupportedFramesError:
             return None
         if slots is not None and isinstance(transform, TrainTransform):
             for view, (clip, window) in enumerate(zip(clips, windows, strict=True)):
                 if not self._has_crop_size(window):
-                    slots[view].copy_(transform.resize_and_flip(clip, window))
-        return [_CroppedClip(*cropped) for cropped in zip(clips, windows, strict=True)]
+                    slots[view] = transform.resize_and_flip(torch.from_numpy(clip), window).numpy()
+        return [_CroppedClip(*cropped) for cropped in zip(map(torch.from_numpy, clips), windows, strict=True)]
 
     def _is_mirrored(self, video: _VideoSource) -> bool:
         """Whether clips of the video may be mirrored: none of its classes is among those that never are."""
@@ -208,7 +211,7 @@ class ViewMaker:
         for view, clip in enumerate(torch.split(frames, numbers.shape[1])):
             cropped.append(_CroppedClip(*self.transform(clip, video.generator, mirror)))
             if video.slots is not None:
-                video.slots[view].copy_(cropped[-1].clip)
+                video.slots[view] = cropped[-1].clip.numpy()
         return cropped
 
 

@@ -89,15 +89,16 @@ class _ClipWriter(Protocol):
 
 def _decode_into(data: Source, frame_numbers: Integers, window: Window, writers: Sequence[_ClipWriter]) -> None:
     """Decodes the frames of all clips, int64 (N, T), in order, and passes each to the clips that contain it."""
-    if frame_numbers.min(initial=0) < 0:
-        raise UnsupportedFramesError
     destinations: dict[int, list[tuple[_ClipWriter, int]]] = defaultdict(list)
     for writer, numbers in zip(writers, frame_numbers.tolist(), strict=True):
         for position, number in enumerate(numbers):
             destinations[number].append((writer, position))
+    wanted = sorted(destinations)
+    if wanted[0] < 0:
+        raise UnsupportedFramesError
     try:
         with library_errors("pyav cannot decode the video"):
-            for number, frame in frames_by_header(data, sorted(destinations)):
+            for number, frame in frames_by_header(data, wanted):
                 planes = _supported_planes(frame, window)
                 for writer, position in destinations[number]:
                     writer.write_frame(frame, planes, position)
@@ -125,7 +126,8 @@ class _Part(NamedTuple):
         """A view of the part: uint8 (height, width)."""
         row_bytes = plane.line_size  # rows are padded
         start = self.top * row_bytes + self.left
-        return np.ndarray((self.height, self.width), np.uint8, plane, start, (row_bytes, 1))
+        size = (self.height, self.width)
+        return np.ndarray(size, np.uint8, plane, start, (row_bytes, 1))  # type: ignore[arg-type] # NumPy's stub
 
 
 def _parts(top: int, left: int, height: int, width: int) -> list[_Part]:
@@ -209,11 +211,11 @@ class _RgbWriter:
             for words, mirrored_words in self._kept.words:
                 words[...] = mirrored_words
         plane = self._kept.converter.reformat(self._kept.source, format="rgb24", threads=1).planes[0]
-        frame_bytes, row_bytes = 2 * self._height * plane.line_size, plane.line_size
+        row_bytes = plane.line_size
         top, left = self._offset_in_pair
-        shape = (len(self._positions), *self._out.shape[1:])
-        start, strides = top * row_bytes + 3 * left, (frame_bytes, row_bytes, 3, 1)
-        self._out[self._positions] = np.ndarray(shape, np.uint8, plane, start, strides)
+        shape, strides = (len(self._positions), *self._out.shape[1:]), (2 * self._height * row_bytes, row_bytes, 3, 1)
+        start = top * row_bytes + 3 * left
+        self._out[self._positions] = np.ndarray(shape, np.uint8, plane, start, strides)  # type: ignore[arg-type]
         self._positions.clear()
 
 

@@ -64,18 +64,18 @@ def read_sample_table(data: bytes) -> SampleTable | None:
 def _boxes(content: memoryview) -> Boxes:
     """The contents of the boxes by their type; a box's size may have 64 bits, or extend to the end."""
     found: Boxes = {}
-    start = 0
-    while start < len(content):
+    start, end = 0, len(content)
+    while start < end:
         size, kind = struct.unpack_from(">I4s", content, start)
         header = 8
         if size == 1:
             [size] = struct.unpack_from(">Q", content, start + 8)
             header = 16
         if size == 0:
-            size = len(content) - start
-        if size < header or start + size > len(content):
+            size = end - start
+        if size < header or start + size > end:
             raise ValueError("a box is not whole")
-        found.setdefault(bytes(kind), []).append(content[start + header : start + size])
+        found.setdefault(kind, []).append(content[start + header : start + size])
         start += size
     return found
 
