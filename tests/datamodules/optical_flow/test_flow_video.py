@@ -39,6 +39,7 @@ def test_colors_are_directions() -> None:
     assert left == [0, 255, 255]
     assert down == [128, 255, 0]
     assert up == [128, 0, 255] or up == [127, 0, 255]
+    assert color_flow(flow_levels(np.float32([[5, 0], [2.5, 0]]))).tolist() == [[255, 0, 0], [255, 126, 126]]
 
 
 def test_both_are_drawn_side_by_side() -> None:

@@ -7,6 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from datamodules.transforms import pixel_operations as pixels
 from datamodules.transforms.batched_steps import AugmentationStep
+from datamodules.transforms.color_jitter import ColorJitter
 from datamodules.transforms.rand_augment import RandAugment
 
 
@@ -62,6 +63,25 @@ def test_sharpness_blurs_to_the_weighted_mean_and_keeps_the_border():
     assert rows(of_one("sharpness", spot, 1.5)) == [[0, 0, 0], [0, 170, 0], [0, 0, 0]]
     corner = grays([13, 0, 0], [0, 0, 0], [0, 0, 0])
     assert rows(of_one("sharpness", corner, 0.0))[1] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["autocontrast", "equalize", "solarize", "posterize", "sharpness"])
+def test_rand_augment_has_these_operations_by_name(name):
+    clip = torch.randint(50, 200, (2, 18, 19, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    value = 3.0
+    assert not torch.equal(of_one(name, clip, value), clip)
+    assert torch.equal(RandAugment.apply(clip[None], [[AugmentationStep(name, value)]])[0], of_one(name, clip, value))
+
+
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_color_jitter_has_them_too(name):
+    clip = torch.randint(50, 200, (2, 18, 19, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    theirs, value = {"saturation": "color"}.get(name, name), 0.4
+    expected = of_one(theirs, clip, value)
+    assert not torch.equal(expected, clip)
+    assert torch.equal(ColorJitter.apply(clip[None], [[AugmentationStep(name, value)]])[0], expected)
+    if name != "hue":
+        assert torch.equal(RandAugment.apply(clip[None], [[AugmentationStep(theirs, value)]])[0], expected)
 
 
 def test_solarize_and_posterize():

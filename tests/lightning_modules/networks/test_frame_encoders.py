@@ -90,6 +90,7 @@ def test_a_grid_keeps_positions(tmp_path):
     maps = flat.endpoints(clips, ["Mixed_5c"])["Mixed_5c"].transpose(1, 2)  # (1, T, 1024, 2, 2)
     torch.testing.assert_close(features, maps.flatten(2))
     assert CNNLSTM(num_classes=2, channels=(4,), grid=3, hidden_size=3).frame_size == 36
+    assert CNNLSTM(num_classes=2, channels=(4,), hidden_size=3).frame_size == 4 * 4**2  # where no grid is said
     for encoder, grid in (("pixels:2", 2), ("inception_v1", 0)):
         with pytest.raises(ValueError, match=f"grid={grid}, encoder='{encoder}': must be at least 1, and only"):
             make_encoder(encoder, grid=grid)
