@@ -121,8 +121,8 @@ def test_piergiajs_names_and_missing_counters(tmp_path, i3d_weights):
     again = read_weights(save(theirs, tmp_path / "rgb_imagenet.pt"))
     assert told.state.keys() == again.state.keys()
     assert all(torch.equal(value, again.state[key]) for key, value in told.state.items())
-    for wrong in ({"padding": "symmetric"}, {"mean": (0.4, 0.5, 0.5)}):
-        with pytest.raises(ValueError, match=r"the weights want (padding|mean)="):
+    for wrong in ({"padding": "symmetric"}, {"mean": (0.4, 0.5, 0.5)}, {"std": (0.4, 0.5, 0.5)}):
+        with pytest.raises(ValueError, match=rf"the weights want {next(iter(wrong))}="):
             I3D.from_pretrained(tmp_path / "rgb_imagenet.pt", **wrong)
     converted = convert(str(tmp_path / "rgb_imagenet.pt"), tmp_path / "converted.ckpt")
     assert read_checkpoint(converted)["datamodule_hyper_parameters"]["fps"] == 25
