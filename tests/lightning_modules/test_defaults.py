@@ -77,6 +77,15 @@ def test_defaults_are_those_that_results_were_made_with(name):
     assert defaults_of(CLASSES[name]) == DEFAULTS[name]
 
 
+def test_features_are_of_the_layers_that_the_docs_name():
+    layers = {name: one.feature_layer for name, one in CLASSES.items() if getattr(one, "feature_layer", "")}
+    assert layers == {
+        **{"C3D": "fc6", "I3D": "Mixed_5c", "InceptionV1": "Mixed_5c", "TwoStream": "features"},
+        "PretrainedVideoNetwork": "pooled",
+        **dict.fromkeys(("CNNLSTM", "FrameClassifier", "Video2Vec", "VideoDescriber"), "state"),
+    }
+
+
 def test_options_checked_early_are_those_of_the_network():
     options = {one.name: one.default for one in fields(OptimizationOptions) if one.default is not None}
     assert options == TRAINING
