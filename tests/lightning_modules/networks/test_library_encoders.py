@@ -16,6 +16,7 @@ from lightning_modules import (
     VideoClassifier,
     VideoDescriber,
 )
+from lightning_modules.networks.encoder_description import describe_encoder
 from tests.lightning_modules.clip_batches import moving_bars
 from tests.video_transformers import save_video_transformer
 
@@ -55,6 +56,17 @@ def networks(tmp_path_factory):
         network = transformers.AutoModel.from_config(configuration).eval()
         made[name] = network, save_network(network, folder / name)
     return made
+
+
+@pytest.mark.parametrize(
+    ("side", "said", "resize"), [(224, {}, 256), (224, {"crop_pct": 0.5}, 448), (384, {}, [384, 384])]
+)
+def test_a_convnext_crops_small_frames_and_squeezes_large_ones(side, said, resize, tmp_path):
+    FAMILIES["convnext"][0].save_pretrained(tmp_path)
+    content = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": side}} | said
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    found = describe_encoder(f"transformers:{tmp_path}", weights="none")
+    assert found.clip_settings == {"resize": resize, "crop_size": side}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

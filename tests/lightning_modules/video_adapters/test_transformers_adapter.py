@@ -31,6 +31,12 @@ def test_without_a_preprocessor_a_network_has_its_papers_clips(kind, interval, r
     assert [list(found.mean), list(found.std)] == [mean, std]
 
 
+def test_low_rank_updates_are_of_queries_and_values():
+    """Section 4.2 of LoRA's paper; TimeSformer has one layer for queries, keys and values."""
+    pairs = {"videomae": ("query", "value"), "vivit": ("q_proj", "v_proj"), "vjepa2": ("query", "value")}
+    assert {kind: family.lora_targets for kind, family in FAMILIES.items()} == pairs | {"timesformer": ("qkv",)}
+
+
 def test_classes_are_in_the_order_of_their_numbers():
     names = {str(number): f"class {number}" for number in (10, 2, 0, 11, 1, 3, 4, 5, 6, 7, 8, 9)}
     assert described("videomae", id2label=names).class_names == [f"class {number}" for number in range(12)]
