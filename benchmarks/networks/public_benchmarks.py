@@ -85,12 +85,9 @@ def measure(row_name: str, dataset: str, videos: Path, folder: Path, precision: 
         precision: precision in which the features of the I3D are computed.
     """
     row, benchmark = ROWS[row_name], BENCHMARKS[dataset]
-    shards, out = folder / dataset, folder / "results" / f"{dataset}-{row_name}"
+    shards, out = pack(dataset, videos, folder), folder / "results" / f"{dataset}-{row_name}"
     suffix = "-ten" if row.features is TEN_FRAMES else ""
     exported = folder / f"{dataset}-{row.checkpoint}{suffix}.parquet"
-    if not (shards / "dataset.json").exists():
-        lists, files = videos / benchmark.annotations, videos / benchmark.videos
-        run("pack", str(shards), f"--annotations {lists} --videos {files} --copy")
     clips = f"{benchmark.i3d} --precision {precision}" if row.features is I3D else ""
     run(
         "features",
@@ -99,6 +96,15 @@ def measure(row_name: str, dataset: str, videos: Path, folder: Path, precision: 
     )
     run("linear", "", f"--features {exported} --data {shards} --fold all --C auto {row.linear} --out {out}")
     return out
+
+
+def pack(dataset: str, videos: Path, folder: Path) -> Path:
+    """Packs a data set as it is, unless an earlier row did; returns its folder."""
+    shards, benchmark = folder / dataset, BENCHMARKS[dataset]
+    if not (shards / "dataset.json").exists():
+        lists, files = videos / benchmark.annotations, videos / benchmark.videos
+        run("pack", str(shards), f"--annotations {lists} --videos {files} --copy")
+    return shards
 
 
 def measure_choice(dataset: str, videos: Path, folder: Path, precision: str) -> None:

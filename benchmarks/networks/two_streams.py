@@ -58,6 +58,8 @@ NETWORKS |= {
     "frames-imagenet": {"class_path": "FrameClassifier", "init_args": IMAGENET_ENCODER},
     "cnn-lstm-imagenet": {"class_path": "CNNLSTM", "init_args": {**IMAGENET_ENCODER, "hidden_size": 256}},
 }
+# As in LRCN's published training, the CNN+LSTM begins with the 2D network of the trained single-frame classifier.
+BEGINS_WITH = {"cnn-lstm-imagenet": "frames-imagenet"}
 OPTIMIZATION = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_fraction": 0.15}
 STREAM_ARGUMENTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": {"subtract_mean_flow": True}}
 CLIPS = {
@@ -72,7 +74,8 @@ CLIPS = {
 }
 IMAGENET_CLIPS = {"num_frames": 8, "frame_interval": 2, "resize": [112, 112], "crop_size": 96, "num_clips": 1}
 OVERLAP = "--allow-overlap"  # videos that look alike stand on both sides of the official splits: one scene, one source
-EPOCHS = {"jhmdb": 30, "weizmann": 60}
+EPOCHS = {"jhmdb": 30, "weizmann": 60}  # of the networks from scratch
+IMAGENET_EPOCHS = {"frames-imagenet": 10, "cnn-lstm-imagenet": 5}
 
 
 def pack_with_flow(dataset: str, videos: Path, folder: Path) -> Path:
@@ -86,10 +89,10 @@ def pack_with_flow(dataset: str, videos: Path, folder: Path) -> Path:
 
 def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: int | None) -> Path:
     """Writes the configuration of `fit` for a row, without a fold; returns the file."""
-    model, max_epochs = NETWORKS[network], epochs or EPOCHS[dataset]
+    model, max_epochs = NETWORKS[network], epochs or IMAGENET_EPOCHS.get(network) or EPOCHS[dataset]
     trainer = {
         "accelerator": "cpu",
-        "precision": "32-true" if network.endswith("-imagenet") else "bf16-mixed",
+        "precision": "32-true" if network in IMAGENET_EPOCHS else "bf16-mixed",
         "max_epochs": max_epochs,
         "num_sanity_val_steps": 0,
         "check_val_every_n_epoch": min(10, max_epochs),
@@ -97,7 +100,7 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    clips = IMAGENET_CLIPS if network.endswith("-imagenet") else {}
+    clips = IMAGENET_CLIPS if network in IMAGENET_EPOCHS else {}
     recipe = {
         "seed_everything": 0,
         "model": {**model, "init_args": model["init_args"] | OPTIMIZATION | STREAM_ARGUMENTS[stream]},
@@ -121,7 +124,7 @@ def measure(network: str, stream: str, dataset: str, folds: list[str], folder: P
         dataset: key of `EPOCHS`.
         folds: some or all folds of the data set.
         folder: folder of packed videos, runs and results.
-        epochs: default: those in `EPOCHS`.
+        epochs: default: those in `IMAGENET_EPOCHS` or `EPOCHS`.
     """
     results = folder / "results" / f"{dataset}-{network}-{stream}"
     if stream == FUSED:
@@ -129,11 +132,15 @@ def measure(network: str, stream: str, dataset: str, folds: list[str], folder: P
         run("fuse", "", f"--results {parts} --out {results}")
         return results
     recipe = write_recipe(network, stream, dataset, folder, epochs)
-    runs = folder / "runs" / results.name
+    runs, first = folder / "runs" / results.name, BEGINS_WITH.get(network)
+    if first is not None:
+        measure(first, stream, dataset, folds, folder)
     for fold in folds:
         if not (results / f"fold-{fold}" / "report.json").exists():
             data = f"--data.init_args.fold {fold} --data.init_args.val_split null"
-            run("fit", "", f"--config {recipe} {data} --trainer.default_root_dir {runs}/fold-{fold} --ckpt_path last")
+            begin = initial_encoder(folder / "runs" / f"{dataset}-{first}-{stream}" / f"fold-{fold}") if first else ""
+            out = f"--trainer.default_root_dir {runs}/fold-{fold} --ckpt_path last"
+            run("fit", "", f"--config {recipe} {data} {begin} {out}")
             checkpoint = f"--checkpoint {runs}/fold-{fold}/last.ckpt"
             run(
                 "evaluate",
@@ -156,18 +163,27 @@ def validate(
         dataset: key of `EPOCHS`.
         folder: folder of packed videos and runs.
         options: options of `fit` to be tried.
-        epochs: default: those in `EPOCHS`.
+        epochs: default: those in `IMAGENET_EPOCHS` or `EPOCHS`.
     """
     divide_training_part(folder / dataset)
     name = "_".join([f"{dataset}-{network}-{stream}", *(option.lstrip("-") for option in options)])
     runs = folder / VALIDATION / name
     recipe = write_recipe(network, stream, dataset, folder, epochs)
-    words = f"--config {recipe} --data.init_args.split_file {VALIDATION} {' '.join(options)}"
+    first = BEGINS_WITH.get(network)
+    begin = initial_encoder(folder / VALIDATION / f"{dataset}-{first}-{stream}") if first else ""
+    words = f"--config {recipe} --data.init_args.split_file {VALIDATION} {begin} {' '.join(options)}"
     run("fit", "", f"{words} --trainer.default_root_dir {runs} --ckpt_path last")
     with (runs / "metrics.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             if row["val/top1"]:
                 print(f"{name}: epoch {1 + int(row['epoch'])}, {float(row['val/top1']):.1%} of the validation videos")
+
+
+def initial_encoder(run_folder: Path) -> str:
+    """The option of `fit` that takes the 2D network of a finished training; ends the program where there is none."""
+    if not (run_folder / "last.ckpt").exists():
+        sys.exit(f"{run_folder}: has no last.ckpt; train the network that this one begins with first")
+    return f"--model.init_args.encoder_weights {run_folder / 'last.ckpt'}"
 
 
 def divide_training_part(shards: Path) -> None:
@@ -194,7 +210,11 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--folder", type=Path, required=True, help="for packed videos, runs and results")
     parser.add_argument("--fold", nargs="+", help="only these of the official splits or persons")
-    parser.add_argument("--epochs", type=positive, help="default: 30 for jhmdb, 60 for weizmann")
+    parser.add_argument(
+        "--epochs",
+        type=positive,
+        help="default: 30 for jhmdb, 60 for weizmann; on an encoder of ImageNet 10, and 5 more with an LSTM",
+    )
     parser.add_argument("--validate", action="store_true", help="on a part of the first training part")
     args, options = parser.parse_known_args()
     if options and not args.validate:

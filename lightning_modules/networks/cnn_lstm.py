@@ -16,10 +16,11 @@ from lightning_modules.tasks.classifier import VideoClassifier
 class CNNLSTM(FrameSequenceNetwork, VideoClassifier):
     """A 2D network encodes every frame; a recurrent network reads the features in order.
 
-    Endpoints: frames (N, T, D), the 2D network's features of every frame; hidden (N, T, H), the recurrent state after
-    every frame; state (N, H), the clip's vector; logits (N, K). With `readout: every`, state is (N, T, H) and logits
-    are (N, T, K): a label for each frame, of what the network has read until then, or if bidirectional of the whole
-    clip. It learns from labels by time (`pack --timelines`), or gives every frame the label of its video, as LRCN does.
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), with `standardize`;
+    hidden (N, T, H), the recurrent state after every frame; state (N, H), the clip's vector; logits (N, K). With
+    `readout: every`, state is (N, T, H) and logits are (N, T, K): a label for each frame, of what the network has read
+    until then, or if bidirectional of the whole clip. It learns from labels by time (`pack --timelines`), or gives
+    every frame the label of its video, as LRCN does.
 
     Args:
         hidden_size: size of the recurrent state; LRCN uses 256 for RGB (section 4).
@@ -65,7 +66,8 @@ class FrameClassifier(FrameSequenceNetwork, VideoClassifier):
     The baseline without motion of a `CNNLSTM` with the same encoder, as the single-frame model of LRCN (Donahue et al.
     2015, section 4): a linear classifier of the mean gives the mean of the frames' logits.
 
-    Endpoints: frames (N, T, D), the 2D network's features of every frame; state (N, D), their mean; logits (N, K).
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), with `standardize`;
+    state (N, D), their mean; logits (N, K).
 
     Args:
         dropout: dropout probability before the classifier.

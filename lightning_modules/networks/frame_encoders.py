@@ -1,4 +1,4 @@
-"""Frame encoders: 2D networks that turn a frame into a vector, and a wrapper that applies them to clips."""
+"""Frame encoders: 2D networks that turn a frame into a vector, a wrapper that applies them to clips, and scaling."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -181,3 +181,19 @@ class PerFrame(nn.Module):
             features: Tensor = self.network(frames)
             return features
         return torch.cat([self.network(chunk) for chunk in torch.split(frames, self.frames_at_once)])
+
+
+class Standardize(nn.Module):
+    """Scales every feature to mean 0 and standard deviation 1 over clips and time: (N, T, D) to (N, T, D).
+
+    In training by the batch's statistics, in evaluation by running statistics; a constant feature becomes 0.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.statistics = nn.BatchNorm1d(size, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, T, D), standardized."""
+        standardized: Tensor = self.statistics(x.flatten(0, 1))
+        return standardized.view_as(x)

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Padding
 from lightning_modules.layers.input_channels import channel_normalization
 from lightning_modules.networks.efficientnet_lite import SCALINGS
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import CENTERED
-from lightning_modules.networks.frame_encoders import PerFrame, make_encoder
+from lightning_modules.networks.frame_encoders import PerFrame, Standardize, make_encoder
 from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
 from lightning_modules.networks.library_networks import PRETRAINED, RANDOM
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
@@ -28,7 +28,7 @@ LIBRARY_ENCODER_PREFIXES = tuple(f"{library}:" for library in LIBRARIES)
 class FrameSequenceNetwork(VideoNetwork):
     """Base class: a 2D network encodes every frame; the stages that the subclass adds read the features in order.
 
-    Endpoint: frames (N, T, D), the 2D network's features of every frame.
+    Endpoints: frames (N, T, D), the 2D network's features of every frame; standardized (N, T, D), with `standardize`.
 
     Args:
         encoder: the 2D network: `small`, trained from scratch (D is its last channels times grid^2); `pixels:SIDE`,
@@ -55,6 +55,8 @@ class FrameSequenceNetwork(VideoNetwork):
             by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
         in_channels: 3 for RGB, 2 for optical flow, for encoders of ours.
+        standardize: scale every feature to mean 0 and standard deviation 1, over a batch in training, over all of
+            training afterwards. What reads the features of a frozen 2D network learns faster then (docs/results.md).
         **kwargs: arguments of `VideoNetwork`.
 
     Attributes:
@@ -74,6 +76,7 @@ class FrameSequenceNetwork(VideoNetwork):
         grid: int | None = None,
         frames_at_once: int | None = None,
         in_channels: int = 3,
+        standardize: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -92,11 +95,19 @@ class FrameSequenceNetwork(VideoNetwork):
         self.frame_size = network.output_size
         self.stages = nn.Sequential()
         self.stages.add_module("frames", PerFrame(network, frames_at_once, freeze_encoder))
+        self._standardizes = standardize
+        if standardize:
+            self.stages.add_module("standardized", Standardize(self.frame_size))
 
     @property
     def compiled_part(self) -> nn.Module:
         """The 2D network; LSTMs have their own kernels, and would break the graph."""
         return cast(PerFrame, self.stages.frames)
+
+    def frame_features(self, x: Tensor) -> Tensor:
+        """Features of every frame, standardized with `standardize`: normalized float (N, C, T, H, W) to (N, T, D)."""
+        features = self.stages.frames(x)
+        return cast(Tensor, self.stages.standardized(features) if self._standardizes else features)
 
     def setup(self, stage: str) -> None:
         """Loads the initial weights of the 2D network, unless the run resumes."""

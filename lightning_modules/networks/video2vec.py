@@ -40,9 +40,8 @@ class Video2Vec(FrameSequenceNetwork):
             paper reads 16 frames and predicts 13, clips of 29.
         reconstruct: reconstruct the input; false for a predictor only.
         conditional: decoders receive their previous output as input; otherwise only their initial state.
-        standardize: scale every feature to mean 0 and standard deviation 1, over a batch in training, over all of
-            training afterwards; squared errors are then fractions of the variance, and a 2D network that is trained
-            too cannot reduce them by shrinking its features.
+        standardize: as in `FrameSequenceNetwork`; squared errors are then fractions of the variance, and a 2D network
+            that is trained too cannot reduce them by shrinking its features.
         **kwargs: arguments of `FrameSequenceNetwork`; the paper's frame features come from a pretrained, frozen
             network (`freeze_encoder`); classes are accepted and ignored.
 
@@ -62,14 +61,12 @@ class Video2Vec(FrameSequenceNetwork):
         standardize: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(standardize=standardize, **kwargs)
         if predicted_frames < 0:
             raise ValueError(f"predicted_frames={predicted_frames}: must be at least 0")
         if not reconstruct and not predicted_frames:
             raise ValueError("reconstruct=False, predicted_frames=0: nothing to learn; set one of them")
         self.predicted_frames = predicted_frames
-        if standardize:
-            self.stages.add_module("standardized", Standardize(self.frame_size))
         self.stages.add_module("hidden", Recurrence(self.frame_size, hidden_size, "lstm", num_layers))
         self.stages.add_module("state", TemporalPooling("last"))
         tasks = ["reconstruction"] * reconstruct + ["prediction"] * (predicted_frames > 0)
@@ -94,7 +91,7 @@ class Video2Vec(FrameSequenceNetwork):
         Raises:
             ValueError: no input frame is left.
         """
-        features: Tensor = self.stages[:-3](x)  # all but hidden, state and decoders
+        features = self.frame_features(x)
         count = features.shape[1] - self.predicted_frames
         if count < 1:
             raise ValueError(
@@ -153,22 +150,6 @@ class Video2Vec(FrameSequenceNetwork):
             sums.index_add_(0, batch.video_index, states)
             sums /= batch.views_per_video[:, None]
         return {"keys": batch.keys, "rows": batch.rows, "states": sums}
-
-
-class Standardize(nn.Module):
-    """Scales every feature to mean 0 and standard deviation 1 over clips and time: (N, T, D) to (N, T, D).
-
-    In training by the batch's statistics, in evaluation by running statistics; a constant feature becomes 0.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.statistics = nn.BatchNorm1d(size, affine=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (N, T, D), standardized."""
-        standardized: Tensor = self.statistics(x.flatten(0, 1))
-        return standardized.view_as(x)
 
 
 class SequenceDecoder(nn.Module):

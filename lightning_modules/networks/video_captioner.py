@@ -186,7 +186,7 @@ class VideoDescriber(FrameSequenceNetwork):
         Returns:
             The encoder's last hidden and cell state, each (layers, N, H), and the clips' vectors, (1, N, H).
         """
-        hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.stages[0](x))
+        hidden, (last, cell) = cast(Recurrence, self.stages.hidden).cells(self.frame_features(x))
         pooled: Tensor = cast(TemporalPooling, self.stages.state)(hidden)
         return last, cell, pooled[None]
 

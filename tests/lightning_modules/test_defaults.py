@@ -35,7 +35,7 @@ DEFAULTS = {
     },
     "FrameSequenceNetwork": {
         **INCEPTION,
-        **{"encoder": "small", "freeze_encoder": False, "channels": (32, 64, 128, 256)},
+        **{"encoder": "small", "freeze_encoder": False, "channels": (32, 64, 128, 256), "standardize": False},
     },
     "C3D": {"width": 64, "num_frames": 16, "crop_size": 112, "batch_norm": False, "dropout": 0.5, "in_channels": 3},
     "I3D": {**INCEPTION, "time_padding": "zeros", "dropout": 0.5},

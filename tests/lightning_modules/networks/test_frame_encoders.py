@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from lightning_modules import CNNLSTM, I3D, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
+from lightning_modules import CNNLSTM, I3D, FrameClassifier, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
 from lightning_modules.layers.inception_layers import Convolution, MaxPooling
 from lightning_modules.networks.frame_encoders import PerFrame, SmallCNN, make_encoder
 from pipeline.training.lightning_cli import build
@@ -68,6 +68,27 @@ def test_a_frozen_encoder_stays_as_it_is():
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert model.stages.hidden.cells.weight_ih_l0.grad is not None
     assert not encoder.network.training
+
+
+@pytest.mark.parametrize("network", [CNNLSTM, FrameClassifier])
+def test_standardized_features_are_what_the_later_stages_read(network):
+    torch.manual_seed(0)
+    model = network(num_classes=2, encoder="pixels:2", standardize=True, dropout=0.0)
+    clips = torch.randn(5, 3, 4, 2, 2)
+    torch.testing.assert_close(model.clip_logits(100 * clips), model.clip_logits(clips), rtol=0, atol=1e-2)
+    features = model.endpoints(clips, ["frames", "standardized"])
+    torch.testing.assert_close(features["standardized"], model.stages.standardized(features["frames"]))
+    assert network(num_classes=2, encoder="pixels:2").endpoints_available[:2] != model.endpoints_available[:2]
+
+
+@pytest.mark.parametrize("network", [Video2Vec, VideoDescriber])
+def test_decoders_read_standardized_features(network):
+    for standardize in (False, True):
+        model = network(encoder="pixels:2", hidden_size=3, standardize=standardize)
+        clips = torch.randn(5, 3, 4, 2, 2)
+        frames = model.stages.frames(clips)
+        expected = model.stages.standardized(frames) if standardize else frames
+        torch.testing.assert_close(model.frame_features(clips), expected)
 
 
 def test_an_encoder_from_a_2d_inception(tmp_path):

@@ -5,7 +5,8 @@ import torch
 from pytorch_lightning import Trainer
 
 from lightning_modules import Video2Vec, VideoClassifier, VideoNetwork
-from lightning_modules.networks.video2vec import SequenceDecoder, Standardize
+from lightning_modules.networks.frame_encoders import Standardize
+from lightning_modules.networks.video2vec import SequenceDecoder
 from tests.lightning_modules.clip_batches import moving_bars
 from tests.lightning_modules.layers.recurrence_equations import run_equations
 from tests.lightning_modules.networks.test_all_networks import loader
