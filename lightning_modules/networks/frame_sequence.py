@@ -106,8 +106,10 @@ class FrameSequenceNetwork(VideoNetwork):
 
     def frame_features(self, x: Tensor) -> Tensor:
         """Features of every frame, standardized with `standardize`: normalized float (N, C, T, H, W) to (N, T, D)."""
-        features = self.stages.frames(x)
-        return cast(Tensor, self.stages.standardized(features) if self._standardizes else features)
+        features: Tensor = cast(PerFrame, self.stages.frames)(x)
+        if self._standardizes:
+            features = cast(Standardize, self.stages.standardized)(features)
+        return features
 
     def setup(self, stage: str) -> None:
         """Loads the initial weights of the 2D network, unless the run resumes."""
