@@ -59,15 +59,14 @@ class Recipe(NamedTuple):
         epochs: passes over the clips.
         rate: the highest learning rate, of AdamW.
         last_rate: that of the last stage, such as the classifier.
-        fewer_steps: steps of time that a training clip has less than a stored one; it begins at one of the places left.
-        mirrored: whether half of the maps are mirrored, and scores are the mean over both.
+        varied: whether maps are mirrored or not, and lack their first or their last step of time, at random; scores are
+            then the mean over maps and mirrored maps.
     """
 
     epochs: int = 40
     rate: float = 0.001
     last_rate: float = 0.001
-    fewer_steps: int = 0
-    mirrored: bool = False
+    varied: bool = False
 
 
 class Network(NamedTuple):
@@ -80,7 +79,7 @@ class Network(NamedTuple):
 
 
 NETWORKS = {
-    "i3d": Network(I3D, {"dropout": 0.5}, I3D_LAYER, Recipe(10, 0.0003, 0.003, 1, mirrored=True)),
+    "i3d": Network(I3D, {"dropout": 0.5}, I3D_LAYER, Recipe(10, 0.0003, 0.003, varied=True)),
     "frames": Network(FrameClassifier, {"standardize": True, "dropout": 0.5}, FRAMES_LAYER, Recipe()),
     "cnn-lstm": Network(CNNLSTM, {"standardize": True, "dropout": 0.5, "hidden_size": 128}, FRAMES_LAYER, Recipe()),
     "video2vec": Network(Video2Vec, {"hidden_size": 512}, FRAMES_LAYER, Recipe()),
@@ -118,7 +117,8 @@ def train(made: VideoNetwork, outputs: Outputs, labels: dict[str, int], recipe: 
     made.train()
     for _ in range(recipe.epochs):
         for rows in torch.randperm(len(targets), generator=generator).split(BATCH_SIZE):
-            batch = vary(torch.from_numpy(outputs.values[rows.numpy()]).float(), recipe, generator)
+            batch = torch.from_numpy(outputs.values[rows.numpy()]).float()
+            batch = vary(batch, generator) if recipe.varied else batch
             loss = loss_of(made, batch, targets[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -133,14 +133,11 @@ def loss_of(made: VideoNetwork, batch: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(made.stages(batch), targets)
 
 
-def vary(batch: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Mirrors half of a batch's maps, and leaves out steps of time at the beginning and the end."""
-    if recipe.mirrored:
-        mirrored = torch.randint(2, (len(batch), *[1] * (batch.ndim - 1)), generator=generator, dtype=torch.bool)
-        batch = torch.where(mirrored, batch.flip(-1), batch)
-    axis = 2 if batch.ndim == 5 else 1
-    begin = int(torch.randint(recipe.fewer_steps + 1, (), generator=generator))
-    return batch.narrow(axis, begin, batch.shape[axis] - recipe.fewer_steps)
+def vary(maps: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirrors half of the maps, and leaves out the first or the last step of time: float32 (N, 832, T' - 1, H', W')."""
+    mirrored, late = torch.randint(2, (2, len(maps), 1, 1, 1, 1), generator=generator, dtype=torch.bool)
+    maps = torch.where(mirrored, maps.flip(-1), maps)
+    return torch.where(late, maps[:, :, 1:], maps[:, :, :-1])
 
 
 @torch.no_grad()
@@ -150,7 +147,7 @@ def compute(made: VideoNetwork, outputs: Outputs, keys: list[str], recipe: Recip
     parts = []
     for values in np.array_split(outputs.values, max(1, len(outputs.values) // BATCH_SIZE)):
         batch = torch.from_numpy(values).float()
-        views = [batch, batch.flip(-1)] if recipe.mirrored else [batch]
+        views = [batch, batch.flip(-1)] if recipe.varied else [batch]
         if isinstance(made, Video2Vec):
             parts += [cast(Tensor, made.endpoints(view, ["state"])["state"]) for view in views]
         else:
