@@ -58,7 +58,7 @@ NETWORKS |= {
     "frames-imagenet": {"class_path": "FrameClassifier", "init_args": IMAGENET_ENCODER},
     "cnn-lstm-imagenet": {"class_path": "CNNLSTM", "init_args": {**IMAGENET_ENCODER, "hidden_size": 256}},
 }
-# As in LRCN's published training, the CNN+LSTM begins with the 2D network of the trained single-frame classifier.
+# The CNN+LSTM begins with the 2D network of the trained single-frame classifier.
 BEGINS_WITH = {"cnn-lstm-imagenet": "frames-imagenet"}
 OPTIMIZATION = {"optimizer": "adamw", "weight_decay": 0.05, "warmup_fraction": 0.15}
 STREAM_ARGUMENTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": {"subtract_mean_flow": True}}

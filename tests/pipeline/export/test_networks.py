@@ -29,7 +29,10 @@ NETWORKS = {
     "c3d with batch norms": (lambda: C3D(width=4, crop_size=32, batch_norm=True, task="multi_label", **CLASSES), 16),
     "lstm": (lambda: CNNLSTM(hidden_size=8, **SMALL), 6),
     "gru, both ways": (lambda: CNNLSTM(hidden_size=8, cell="gru", bidirectional=True, readout="last", **SMALL), 6),
-    "two rnns": (lambda: CNNLSTM(hidden_size=8, cell="rnn", num_layers=2, frames_at_once=4, **SMALL), 6),
+    "two rnns": (
+        lambda: CNNLSTM(hidden_size=8, cell="rnn", num_layers=2, frames_at_once=4, standardize=True, **SMALL),
+        6,
+    ),
     "lstm, both ways": (lambda: CNNLSTM(hidden_size=8, bidirectional=True, num_layers=2, **SMALL), 6),
     "frames": (lambda: FrameClassifier(**SMALL), 6),
     "mobilenet": (lambda: FrameClassifier(encoder="mobilenet_v2", **CLASSES), 4),
@@ -49,7 +52,7 @@ def save(network, path, num_frames):
             if parameter.ndim == 1:
                 parameter.add_(0.2 * torch.rand_like(parameter))
         for module in network.modules():
-            if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
                 module.running_mean.uniform_(-0.1, 0.1)
                 module.running_var.uniform_(0.5, 1.5)
     clips = {"num_frames": num_frames, "frame_interval": 1, "fps": None, "crop_size": 32, "resize": None}
