@@ -3,10 +3,10 @@
 Rows of docs/results.md: the published I3D, of which Mixed_5b, Mixed_5c and a new classifier are trained; and on an
 encoder of ImageNet, of RGB, of optical flow, or of both, fused: single frames, an LSTM, and Video2Vec, which learns
 without labels, with a linear classifier on its vectors. What is frozen gives the same output each time, so `features`
-computes it once for each clip (`frozen_outputs.py`), and the last stages are trained on that. It is `fit` with a frozen
-part, on clips that are not cropped at random. `--validate` trains on four fifths of the training part of the first
-split, and prints the accuracy on the rest; with it, `--change` tries other settings. `--videos` is the folder with the
-folders jhmdb, weizmann and ut_interaction.
+computes it once for each clip (`frozen_outputs.py`), and the last stages are trained on that, with AdamW and a cosine.
+Clips are not cropped at random, as `fit` with a frozen part would. `--validate` trains on four fifths of the training
+part of the first split, and prints the accuracy on the rest; with it, `--change` tries other settings. `--videos` is
+the folder with the folders jhmdb, weizmann and ut_interaction.
 
     python benchmarks/networks/last_stages.py --network i3d --dataset weizmann --videos DATA --folder /tmp/public
     python benchmarks/networks/last_stages.py --network cnn-lstm --stream flow --dataset jhmdb --videos DATA --folder X
@@ -41,6 +41,7 @@ from benchmarks.networks.two_streams import FUSED, STREAMS, VALIDATION, divide_t
 from benchmarks.turns import spend
 from datamodules.dataset.dataset_index import DatasetIndex
 from lightning_modules import CNNLSTM, I3D, FrameClassifier, Video2Vec, VideoNetwork
+from pipeline.inference.training_overlap import overlap_with_keys
 from pipeline.linear.classifiers import normalize_l2
 from pipeline.linear.cross_validation import choose_c
 from pipeline.linear.feature_blocks import FeatureRows
@@ -57,8 +58,8 @@ class Recipe(NamedTuple):
 
     Attributes:
         epochs: passes over the clips.
-        rate: the highest learning rate, of AdamW.
-        last_rate: that of the last stage, such as the classifier.
+        rate: the highest learning rate of all stages with parameters but the last.
+        last_rate: that of the last one: the classifier, or the decoders of Video2Vec.
         varied: whether maps are mirrored or not, and lack their first or their last step of time, at random; scores are
             then the mean over maps and mirrored maps.
     """
@@ -182,10 +183,12 @@ class Experiment:
         index, scored = DatasetIndex.open(str(self.shards)), {}
         for fold in self.folds:
             training, test = (list(index.column("key", index.readable_rows(part, fold))) for part in ("train", "test"))
-            provenance: dict[str, Any] = {"task": "single_label", "scores": "probability", "overlap": None}
+            groups = [self.groups[key] for key in test]
+            overlap = overlap_with_keys(training, [self.groups[key] for key in training], test, groups).counts()
+            provenance: dict[str, Any] = {"task": "single_label", "scores": "probability", "overlap": overlap}
             provenance |= {"classes": list(self.classes), "seen_by_network": 0, "split_file": None}
             provenance |= {"recipe": self.network.recipe._asdict() | self.network.arguments | {"seeds": self.seeds}}
-            labels, groups = np.array([self.labels[key] for key in test]), [self.groups[key] for key in test]
+            labels = np.array([self.labels[key] for key in test])
             scores = self.score_held_out(training, test)
             scored[fold] = ScoredVideos(scores, labels, self.classes, test, groups, provenance)
             write_results(self.results / f"fold-{fold}", scored[fold], f"{self.name}, fold {fold}")
@@ -244,6 +247,10 @@ def parse_options() -> argparse.Namespace:
         parser.error(f"--dataset {options.dataset}: only {' and '.join(NUM_FRAMES)} are packed with flow")
     if options.change and not options.validate:
         parser.error("--change: is for --validate, which is not given")
+    if options.fold and options.validate:
+        parser.error("--fold: not with --validate, which divides the training part of the first split")
+    if options.change.get("varied") and network.kind is not I3D:
+        parser.error("--change varied: is for the maps of the i3d")
     recipe = {name: value for name, value in options.change.items() if name in Recipe._fields}
     arguments = {name: value for name, value in options.change.items() if name not in recipe}
     options.network_settings = network._replace(

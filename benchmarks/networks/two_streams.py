@@ -1,4 +1,4 @@
-"""Which accuracy do C3D and CNN+LSTM reach from scratch: on RGB, on optical flow, and on both, fused late?
+"""Which accuracy do networks reach on RGB, on optical flow, and on both, fused late? From scratch, and on ImageNet's.
 
 One command a row of docs/results.md. It packs the data set with its flow, trains a network for each of the official
 splits, or with each person held out in turn, and evaluates it. `--stream fused` averages the probabilities of both
@@ -78,9 +78,14 @@ EPOCHS = {"jhmdb": 30, "weizmann": 60}  # of the networks from scratch
 IMAGENET_EPOCHS = {"frames-imagenet": 10, "cnn-lstm-imagenet": 5}
 
 
+def flow_shards(dataset: str, folder: Path) -> Path:
+    """The folder of a data set that is packed with its flow; another than that of public_benchmarks.py."""
+    return folder / f"{dataset}-with-flow"
+
+
 def pack_with_flow(dataset: str, videos: Path, folder: Path) -> Path:
     """Packs a data set with its flow, unless an earlier row did; returns its folder."""
-    shards, benchmark = folder / dataset, BENCHMARKS[dataset]
+    shards, benchmark = flow_shards(dataset, folder), BENCHMARKS[dataset]
     if not (shards / "dataset.json").exists():
         lists, files = videos / benchmark.annotations, videos / benchmark.videos
         run("pack", str(shards), f"--annotations {lists} --videos {files} --short-side 128 --fps 12.5 --flow")
@@ -106,7 +111,7 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
         "model": {**model, "init_args": model["init_args"] | OPTIMIZATION | STREAM_ARGUMENTS[stream]},
         "data": {
             "class_path": "ShardedVideoDataModule",
-            "init_args": {"root": str(folder / dataset), "stream": stream, **CLIPS, **clips},
+            "init_args": {"root": str(flow_shards(dataset, folder)), "stream": stream, **CLIPS, **clips},
         },
         "trainer": trainer,
     }
@@ -141,11 +146,11 @@ def measure(network: str, stream: str, dataset: str, folds: list[str], folder: P
             begin = initial_encoder(folder / "runs" / f"{dataset}-{first}-{stream}" / f"fold-{fold}") if first else ""
             out = f"--trainer.default_root_dir {runs}/fold-{fold} --ckpt_path last"
             run("fit", "", f"--config {recipe} {data} {begin} {out}")
-            checkpoint = f"--checkpoint {runs}/fold-{fold}/last.ckpt"
+            evaluated = f"--checkpoint {runs}/fold-{fold}/last.ckpt --data {flow_shards(dataset, folder)}"
             run(
                 "evaluate",
                 "",
-                f"{checkpoint} --data {folder / dataset} --fold {fold} {OVERLAP} --out {results}/fold-{fold}",
+                f"{evaluated} --fold {fold} {OVERLAP} --out {results}/fold-{fold}",
             )
     scored = {fold: read_scored_videos(path) for fold, path in fold_folders(results).items()}
     write_fold_results(results, scored, results.name, {})
@@ -165,7 +170,7 @@ def validate(
         options: options of `fit` to be tried.
         epochs: default: those in `IMAGENET_EPOCHS` or `EPOCHS`.
     """
-    divide_training_part(folder / dataset)
+    divide_training_part(flow_shards(dataset, folder))
     name = "_".join([f"{dataset}-{network}-{stream}", *(option.lstrip("-") for option in options)])
     runs = folder / VALIDATION / name
     recipe = write_recipe(network, stream, dataset, folder, epochs)

@@ -55,8 +55,8 @@ class FrameSequenceNetwork(VideoNetwork):
             by direction alone need them.
         frames_at_once: maximum number of frames in one pass of the 2D network, which bounds memory; default: all.
         in_channels: 3 for RGB, 2 for optical flow, for encoders of ours.
-        standardize: scale every feature to mean 0 and standard deviation 1, over a batch in training, over all of
-            training afterwards. What reads the features of a frozen 2D network learns faster then (docs/results.md).
+        standardize: scale every feature to mean 0 and standard deviation 1: by the batch's statistics in training, by
+            their running averages afterwards. It helps what reads a frozen 2D network (docs/results.md).
         **kwargs: arguments of `VideoNetwork`.
 
     Attributes:
