@@ -5,8 +5,9 @@ encoder of ImageNet, of RGB, of optical flow, or of both, fused: single frames, 
 without labels, with a linear classifier on its vectors. What is frozen gives the same output each time, so `features`
 computes it once for each clip (`frozen_outputs.py`), and the last stages are trained on that, with AdamW and a cosine.
 Clips are not cropped at random, as `fit` with a frozen part would. `--validate` trains on four fifths of the training
-part of the first split, and prints the accuracy on the rest; with it, `--change` tries other settings. `--videos` is
-the folder with the folders jhmdb, weizmann and ut_interaction.
+part of the first split, and prints the accuracy on the rest; with it, `--change` tries other settings, such as
+'{"standardize": false, "rate": 0.003, "last_rate": 0.003}'. `--videos` is the folder with the folders jhmdb, weizmann
+and ut_interaction.
 
     python benchmarks/networks/last_stages.py --network i3d --dataset weizmann --videos DATA --folder /tmp/public
     python benchmarks/networks/last_stages.py --network cnn-lstm --stream flow --dataset jhmdb --videos DATA --folder X
