@@ -18,8 +18,10 @@ I3D_WEIGHTS, I3D_LAYER, FRAMES_LAYER = "i3d-kinetics400-rgb", "MaxPool3d_5a_2x2"
 I3D_CLIPS = "--num-frames 40 --resize 160 --crop-size 160"  # J-HMDB's videos have 15 to 40 frames
 I3D_RATES = {"jhmdb": "--fps 25 --num-clips 1", "weizmann": "--fps 25 --num-clips 2"}
 I3D_RATES |= dict.fromkeys(("ut1", "ut2"), "--fps 12.5 --num-clips 2")
-FRAME_CLIPS = "--num-clips 1 --frame-interval 1 --resize 128 --crop-size 128"
-NUM_FRAMES = {"jhmdb": 16, "weizmann": 24}  # 12.5 a second: nearly whole videos
+FRAME_CLIPS = "--num-clips 1 --resize 128 --crop-size 128"
+# Of 12.5 frames a second: nearly whole videos.
+FRAME_RATES = {"jhmdb": "--num-frames 16 --frame-interval 1", "weizmann": "--num-frames 24 --frame-interval 1"}
+FRAME_RATES |= dict.fromkeys(("ut1", "ut2"), "--num-frames 24 --frame-interval 2")
 
 
 class Outputs(NamedTuple):
@@ -60,7 +62,7 @@ def export_frames(stream: str, dataset: str, videos: Path, folder: Path) -> tupl
 
     Args:
         stream: `rgb` or `flow`, for which the first filters are averaged over colors.
-        dataset: key of `NUM_FRAMES`.
+        dataset: key of `FRAME_RATES`.
         videos: folder of the data sets.
         folder: for packed videos, runs and outputs.
 
@@ -75,7 +77,7 @@ def export_frames(stream: str, dataset: str, videos: Path, folder: Path) -> tupl
         encoder = "--model.init_args.encoder_weights mobilenetv2-imagenet --model.init_args.freeze_encoder true"
         data = f"--data.init_args.fold {fold} --data.init_args.val_split null"
         run("fit", "", f"--config {recipe} {data} {encoder} --trainer.max_steps 1 --trainer.default_root_dir {runs}")
-    clips = f"--fold {fold} {FRAME_CLIPS} --num-frames {NUM_FRAMES[dataset]}"
+    clips = f"--fold {fold} {FRAME_CLIPS} {FRAME_RATES[dataset]}"
     out = folder / f"{dataset}-{FRAMES_LAYER}-{stream}.parquet"
     return _export(str(runs / "last.ckpt"), FRAMES_LAYER, shards, clips, out), shards
 

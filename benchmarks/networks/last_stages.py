@@ -32,7 +32,6 @@ from benchmarks.networks.frozen_outputs import (
     I3D_LAYER,
     I3D_RATES,
     I3D_WEIGHTS,
-    NUM_FRAMES,
     Outputs,
     export_frames,
     export_i3d,
@@ -244,8 +243,6 @@ def parse_options() -> argparse.Namespace:
     network = NETWORKS[options.network]
     if network.kind is I3D and options.stream != "rgb":
         parser.error(f"--stream {options.stream}: the published I3D is of RGB")
-    if network.kind is not I3D and options.dataset not in NUM_FRAMES:
-        parser.error(f"--dataset {options.dataset}: only {' and '.join(NUM_FRAMES)} are packed with flow")
     if options.change and not options.validate:
         parser.error("--change: is for --validate, which is not given")
     if options.fold and options.validate:

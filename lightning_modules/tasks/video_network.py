@@ -211,7 +211,7 @@ class VideoNetwork(CheckpointHooks, OptimizationHooks, InputNormalization):
             self._frozen = list(self.optimization.freeze or ())
             refuse_unknown_prefixes("freeze", self._frozen, self)
             freeze_layers(self, self._frozen)
-            if self._frozen:
+            if not all(parameter.requires_grad for parameter in self.parameters()):
                 warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")  # intended
             recompute_activations(self, self.stages, self.execution.checkpoint_activations)
             if self.execution.compile:

@@ -243,6 +243,21 @@ class CheckpointStore:
             self.storage.link(each.name, alias)
         return {"best": best, "last": whole[-1]}
 
+    def describe_newest_and_best(self) -> str:
+        """Where the newest and the best checkpoint are, of which steps, and the best one's score: a line of text.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        saved = self.list_checkpoints()
+        if not saved:
+            return f"{self.storage.address} has no checkpoint"
+        metric, best = self._monitored_metric()[0], self._sort_by_score(saved)[0]
+        score = best.metrics.get(metric)
+        told = f"{metric} was not measured" if score is None else f"{metric} {score:.4g}"
+        last = f"{self.storage.address}/{LAST} is of step {saved[-1].step}"
+        return f"{last}, {BEST} of step {best.step} ({told})"
+
     def _select_kept(self, saved: list[CheckpointRecord]) -> list[CheckpointRecord]:
         """Selects the checkpoints to keep, in the order of their steps."""
         options = self._options or CheckpointOptions()

@@ -1,6 +1,7 @@
 """RunCheckpoint: the default checkpoint callback of `fit`."""
 
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -106,7 +107,7 @@ class RunCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Completes pending collectives and restores the signal handlers.
+        """Completes pending collectives, restores the signal handlers, and tells where the checkpoints are.
 
         Raises:
             LastCheckpointError: on rank 0, if the last checkpoint could not be written.
@@ -115,6 +116,9 @@ class RunCheckpoint(Checkpoint):
         self._notice.restore_handlers()
         if self.failure is not None:
             raise LastCheckpointError(f"training is done, but its last checkpoint cannot be written: {self.failure}")
+        if trainer.is_global_zero and self.store.storage.is_local and not self._on_preemption_only:
+            with suppress(OSError):  # what was trained is saved
+                rank_zero_info(self.store.describe_newest_and_best())
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Restores the signal handlers, without waiting for other ranks."""

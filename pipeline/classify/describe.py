@@ -118,5 +118,5 @@ def _format_caption(result: dict[str, Any]) -> str:
     if "error" in result:
         captions = ["cannot be decoded"]
     else:
-        captions = [one["caption"] for one in result.get("samples", [result])]
+        captions = [one["caption"] or "(no word)" for one in result.get("samples", [result])]
     return "\n  ".join([printable(result["video"]), *captions])

@@ -1,7 +1,7 @@
 """`ProbeSettings`: fits a classifier to features of training videos, tests it on others, writes report and weights."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -162,13 +162,18 @@ class ProbeSettings(NamedTuple):
             print_text(f"not held out: {note}")
 
 
+def _describe_setting(provenance: Mapping[str, Any], name: str) -> str:
+    """A setting of an export; a checkpoint by its path and contents, as a run that goes on writes the same path."""
+    if name != "checkpoint_sha256":
+        return str(provenance.get(name))
+    return f"{provenance.get('checkpoint')} with sha256 {str(provenance.get(name))[:8]}"
+
+
 def refuse_other_features(train: VideoFeatures, test: VideoFeatures) -> None:
     """Raises ValueError unless both files hold the same features of the same classes."""
     for name, plural in (("checkpoint_sha256", "checkpoints"), ("layer", "layers"), ("pool", "poolings")):
         if train.provenance.get(name) != test.provenance.get(name):
-            shown = [
-                videos.provenance.get("checkpoint" if name == "checkpoint_sha256" else name) for videos in (train, test)
-            ]
+            shown = [_describe_setting(videos.provenance, name) for videos in (train, test)]
             raise ValueError(
                 f"{train.path} and {test.path} are of different {plural} ({shown[0]}, {shown[1]}): export both alike"
             )

@@ -154,7 +154,7 @@ class TestRealClips:
         found: dict[str, list[bool]] = {}
         originals = []
         for clip in clips:
-            stored = transcode(str(clip), EncodeProfile(short_side=256))
+            stored = transcode(str(clip), EncodeProfile(short_side=128))
             fps = stored.info.fps
             frames = list(decode_frames(stored.data, range(stored.info.num_frames)))
 
@@ -165,7 +165,7 @@ class TestRealClips:
             original = guarded(clip.name, "train", stored.data)
             originals.append(original)
             pairs = {
-                "re-encoded, half the size, crf 33": (original, transcode(str(clip), EncodeProfile(128, crf=33)).data),
+                "re-encoded, half the size, crf 33": (original, transcode(stored.data, EncodeProfile(64, crf=33)).data),
                 "re-encoded, 96 pixels, 10 fps": (original, transcode(stored.data, EncodeProfile(96, 10, crf=30)).data),
                 "mirrored": (original, mirrored),
                 "overlap of 3.1 s": (guarded("cut", "train", cut(0, 5.1)), cut(2, 9, 30)),
@@ -185,19 +185,19 @@ class TestRealClips:
 
     def test_recall_on_pairs_that_chose_no_threshold(self, shared_dir: Path) -> None:
         hits = []
-        for clip in sorted((shared_dir / "data" / "surveillance_fights").glob("*/*.mp4"))[::5]:
-            stored = transcode(str(clip), EncodeProfile(256))
+        for clip in sorted((shared_dir / "data" / "surveillance_fights").glob("*/*.mp4"))[::15]:
+            stored = transcode(str(clip), EncodeProfile(128))
             frames = decode_frames(stored.data, range(stored.info.num_frames))
             mirrored = encode_frames(list(np.ascontiguousarray(frames[:, :, ::-1])), stored.info.fps, crf=30)
             one = guarded("one", "train", stored.data)
-            for other in (transcode(str(clip), EncodeProfile(112, crf=33)).data, mirrored):
+            for other in (transcode(str(clip), EncodeProfile(64, crf=33)).data, mirrored):
                 hits.append(len(find_near_pairs([one, guarded("other", "test", other)])))
         print(f"fights, re-encoded or mirrored: {sum(hits)} of {len(hits)}")
         assert sum(hits) / len(hits) >= 0.95
         hits = []
         generator = np.random.default_rng(1)
         for clip in sorted((shared_dir / "data" / "kinetics_sample" / "videos").rglob("*.mp4")):
-            stored = transcode(str(clip), EncodeProfile(224))
+            stored = transcode(str(clip), EncodeProfile(128))
             fps, frames = stored.info.fps, decode_frames(stored.data, range(stored.info.num_frames))
             for _ in range(5):
                 start = generator.uniform(0, 2.5)
@@ -213,7 +213,7 @@ class TestRealClips:
     def test_false_pairs_between_the_groups_of_surveillance_fights(self, shared_dir: Path) -> None:
         folder = shared_dir / "data" / "surveillance_fights"
         with (folder / "annotations.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))[::2]
         videos = [guarded(row["path"], row["group"], (folder / row["path"]).read_bytes(), row["group"]) for row in rows]
         pairs = find_near_pairs(videos)
         for pair in pairs:

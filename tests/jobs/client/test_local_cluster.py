@@ -153,7 +153,8 @@ def test_stop(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> N
     while "RUNNING" not in run_jobs("status", job).stdout and time.monotonic() < deadline:
         time.sleep(0.5)
     stopped = run_jobs("stop", job)
-    assert stopped.stdout.strip() == f"{job}: STOPPED", stopped.stderr
+    # On a slow machine the first epoch may be over, and how to go on is told too.
+    assert stopped.stdout.splitlines()[:1] == [f"{job}: STOPPED"], stopped.stderr
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from datamodules.dataset.dataset_index import DatasetIndex
 from lightning_modules import Video2Vec, VideoDescriber, VideoNetwork
 from pipeline.__main__ import main
+from pipeline.classify.describe import _format_caption
 
 _QUIET = ("logger=false", "enable_progress_bar=false", "enable_model_summary=false", "accelerator=cpu", "max_epochs=1")
 
@@ -123,6 +124,11 @@ def test_samples_depend_on_seed_and_video_alone(describer, video, capsys):
     assert drawn(str(video), "--num-samples", "5", "--seed", "1")["one"] != five
     assert main(["describe", str(video), "--checkpoint", str(describer), "--temperature", "1"]) == 0
     assert len(capsys.readouterr().out.splitlines()) >= 2
+
+
+def test_a_caption_without_words_is_shown_as_such():
+    assert _format_caption({"video": "a.mp4", "caption": ""}) == "a.mp4\n  (no word)"
+    assert _format_caption({"video": "a.mp4", "samples": [{"caption": ""}, {"caption": "run"}]}).endswith("\n  run")
 
 
 @pytest.mark.parametrize(

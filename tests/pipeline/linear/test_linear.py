@@ -170,7 +170,11 @@ def test_clips_of_a_video_are_averaged(tmp_path):
     [
         ({"first": 80}, "was trained on 10 of its 30 videos, and 10 of its groups: export other splits"),
         ({"groups": ["g1", "g2"] + ["other"] * 28}, "was trained on 0 of its 30 videos, and 2 of its groups"),
-        ({"checkpoint_sha256": "bb", "checkpoint": "b.ckpt"}, r"of different checkpoints \(a.ckpt, b.ckpt\)"),
+        (
+            {"checkpoint_sha256": "bb", "checkpoint": "b.ckpt"},
+            r"checkpoints \(a.ckpt with sha256 aa, b.ckpt with sha256 bb\)",
+        ),
+        ({"checkpoint_sha256": "bb"}, r"checkpoints \(a.ckpt with sha256 aa, a.ckpt with sha256 bb\)"),
         ({"layer": "fc7"}, r"of different layers \(fc6, fc7\)"),
         ({"sampling": {"fps": 12.5, "num_clips": 10}}, r"of different clips \(fps 25.0, 12.5\)"),
         ({"classes": ["jump", "run", "swim"]}, "different classes: only .* has 'walk'; only .* has 'swim'"),

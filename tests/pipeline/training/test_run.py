@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -59,6 +60,7 @@ def test_a_run_continues_as_one_record_with_the_newest_and_the_best_checkpoints(
     with caplog.at_level(logging.INFO, "pytorch_lightning.utilities.rank_zero"):
         assert main(["fit", "--config", path, "--trainer.max_steps", "13"]) == 0
     assert "bottleneck: " in caplog.text
+    assert re.search(r"run/last\.ckpt is of step 13, best\.ckpt of step 10 \(val/top1 [\d.]+\)", caplog.text)
     wandb.finish()  # as the end of the process does
     folder = tmp_path / "run" / "checkpoints"
     names = sorted(one.name for one in folder.glob("step-*"))
