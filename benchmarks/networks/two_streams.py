@@ -4,7 +4,7 @@ One command a row of docs/results.md. It packs the data set with its flow, train
 splits, or with each person held out in turn, and evaluates it. `--stream fused` averages the probabilities of both
 streams. What is there already from another row is kept, and a run that was killed goes on. `--validate` trains on four
 fifths of the training part of the first split instead, and prints the accuracy on the rest; with it, options of `fit`
-at the end of the command are tried. `--videos` is the folder with the folders jhmdb and weizmann.
+at the end of the command are tried. `--videos` is the folder with the folders jhmdb, weizmann and ut_interaction.
 
     python benchmarks/networks/two_streams.py --network c3d --stream fused --dataset jhmdb --videos DATA --folder two
 """
@@ -74,7 +74,7 @@ CLIPS = {
 }
 IMAGENET_CLIPS = {"num_frames": 8, "frame_interval": 2, "resize": [112, 112], "crop_size": 96, "num_clips": 1}
 OVERLAP = "--allow-overlap"  # videos that look alike stand on both sides of the official splits: one scene, one source
-EPOCHS = {"jhmdb": 30, "weizmann": 60}  # of the networks from scratch
+EPOCHS = {"jhmdb": 30, "weizmann": 60, "ut1": 60, "ut2": 60}  # of the networks from scratch
 IMAGENET_EPOCHS = {"frames-imagenet": 10, "cnn-lstm-imagenet": 5}
 
 
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument(
         "--epochs",
         type=positive,
-        help="default: 30 for jhmdb, 60 for weizmann; on an encoder of ImageNet 10, and 5 more with an LSTM",
+        help="default: 30 for jhmdb, 60 for the others; on an encoder of ImageNet 10, and 5 more with an LSTM",
     )
     parser.add_argument("--validate", action="store_true", help="on a part of the first training part")
     args, options = parser.parse_known_args()
