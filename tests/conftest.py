@@ -36,8 +36,8 @@ settings.register_profile("without a clock", deadline=None)
 settings.load_profile("without a clock")
 
 
-# Units of work that take minutes; all of them start clusters, and no more than two processes do so at a time.
-LONG_UNITS = ("tests/jobs", "tests/test_docs_commands.py")
+# Units of work that take minutes. Two of them start clusters, and no more than two processes do so at a time.
+LONG_UNITS = ("tests/jobs", "tests/test_docs_commands.py", "tests/test_docs_without_jobs.py")
 
 
 def work_unit(nodeid: str) -> str:

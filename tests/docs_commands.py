@@ -1,7 +1,7 @@
 """The commands in README and docs: those of the fenced blocks, and the tour through them.
 
-Every command of a fenced block is run, by `tests/test_docs_commands.py` or `tests/test_gestures.py`, or carries the
-mark `# not run: reason`. A command that stands on several pages is run once.
+Every command of a fenced block is run, by `tests/test_docs_commands.py`, `tests/test_docs_without_jobs.py` or
+`tests/test_gestures.py`, or carries the mark `# not run: reason`. A command that stands on several pages is run once.
 """
 
 import re

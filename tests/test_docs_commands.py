@@ -1,4 +1,4 @@
-"""The commands in README and docs are run, and give what the pages promise."""
+"""The commands in README and docs are run, and give what the pages promise; pages without a job have their own file."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.docs_commands import FIGHTS, OWN_VIDEOS, WEIGHTS, commands, section, tour
+from tests.docs_commands import FIGHTS, commands, tour
 
 
 @pytest.mark.slow
@@ -20,17 +20,6 @@ def test_the_tour(run, copy):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_own_videos(run, copy):
-    for line in commands((REPOSITORY / OWN_VIDEOS).read_text()):
-        run(line)
-    report = json.loads((copy / "my_report/report.json").read_text())
-    assert 12 <= report["num_videos"] <= 16  # 0.15 of 96, in whole videos of each class
-    assert report["provenance"]["overlap"] is None
-    assert (copy / "my_report/clips.html").stat().st_size > 10_000
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_real_video(run, copy, shared_dir):
     for line in commands((REPOSITORY / FIGHTS).read_text()):
@@ -39,15 +28,6 @@ def test_real_video(run, copy, shared_dir):
     assert [report["num_videos"] for report in reports] == [61, 61]
     # Above chance by more than luck: of 61 videos of two classes 40 right have probability 0.01 under chance.
     assert max(report["top1"] for report in reports) >= 40 / 61
-
-
-@pytest.mark.slow
-def test_published_weights(run, shared_dir):
-    printed = [
-        run(line, KINETICS=str(shared_dir / "data" / "kinetics_sample"))
-        for line in commands(section("docs/models.md", WEIGHTS))
-    ]
-    assert any(re.search(r"100\.0%  arm wrestling", text) for text in printed)
 
 
 @pytest.mark.slow
