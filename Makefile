@@ -28,6 +28,7 @@ venv: $(VENV)/installed
 # constraints.txt holds the exact versions that CI ran. Torch first: it alone decides which build the others find.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else None'
+	@echo "installing the packages into $(VENV), which takes some minutes and prints nothing more"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
