@@ -15,6 +15,12 @@ from lightning_modules.networks.inception_i3d import FEATURE_SIZE, inception_sta
 from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
 
+# Published weights of encoders of ours, and what they were trained on.
+ENCODER_WEIGHTS = {
+    "mobilenet_v2": ("mobilenetv2-imagenet", "ImageNet"),
+    "inception_v1": ("i3d-kinetics400-rgb", "Kinetics-400"),
+    **{name: (f"{name.replace('_', '-')}-imagenet", "ImageNet") for name in SCALINGS},
+}
 _WITH_GRID = ("small", "inception_v1", "mobilenet_v2", *SCALINGS, "transformers")
 
 
@@ -58,6 +64,7 @@ def make_encoder(
     if package == "pixels" and network.isdecimal() and int(network):
         return PixelPatch(int(network))
     if not colon or not network or package not in LIBRARIES:
+        _refuse_name_of_weights(name)
         raise ValueError(
             f"encoder={name!r}: must be small, pixels:SIDE, inception_v1, mobilenet_v2, efficientnet_lite0 to 2, "
             "transformers:NAME_OR_FOLDER, timm:NAME or torchvision:NAME"
@@ -66,6 +73,14 @@ def make_encoder(
         raise ValueError(f"encoder={name!r}, in_channels={in_channels}: takes RGB; choose an encoder of ours for flow")
     description = description or describe_encoder(name)
     return TransformersEncoder(description, grid) if package == "transformers" else LibraryEncoder(description)
+
+
+def _refuse_name_of_weights(name: str) -> None:
+    for encoder, (weights, _) in ENCODER_WEIGHTS.items():
+        if name == weights:
+            raise ValueError(
+                f"encoder={name!r}: is a name of weights; give encoder: {encoder} with encoder_weights: {weights}"
+            )
 
 
 class SmallCNN(FrameEncoder):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_modules.layers.inception_layers import Padding
@@ -13,7 +13,7 @@ from lightning_modules.layers.input_channels import channel_normalization
 from lightning_modules.networks.efficientnet_lite import SCALINGS
 from lightning_modules.networks.encoder_description import LIBRARIES, EncoderDescription, describe_encoder
 from lightning_modules.networks.frame_encoder import CENTERED
-from lightning_modules.networks.frame_encoders import PerFrame, Standardize, make_encoder
+from lightning_modules.networks.frame_encoders import ENCODER_WEIGHTS, PerFrame, Standardize, make_encoder
 from lightning_modules.networks.library_encoders import LibraryEncoder, TransformersEncoder
 from lightning_modules.networks.library_networks import PRETRAINED, RANDOM
 from lightning_modules.networks.mobilenet_v2 import MobileNetV2
@@ -121,8 +121,17 @@ class FrameSequenceNetwork(VideoNetwork):
             self.load_published_encoder()
         elif self._encoder_weights is not None:
             self.load_encoder(self._encoder_weights)
-        elif frames.frozen and self.initial_weights is None and any(True for _ in frames.parameters()):
+        elif self.initial_weights is None and any(True for _ in frames.parameters()):
+            self._tell_random_encoder(frames.frozen)
+
+    def _tell_random_encoder(self, is_frozen: bool) -> None:
+        if is_frozen:
             rank_zero_warn("freeze_encoder=true without weights: the 2D network stays as random as it is now")
+        elif self._encoder in ENCODER_WEIGHTS and self.hparams.get("encoder_weights") is None:
+            name, source = ENCODER_WEIGHTS[self._encoder]
+            rank_zero_info(
+                f"encoder {self._encoder} begins with random weights; those of {source}: encoder_weights: {name}"
+            )
 
     @classmethod
     def clip_settings_of(cls, init_args: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_modules.weights.hub import quiet_client
 from lightning_modules.weights.weight_files import weight_names
 
 # Values of an argument of weights:
@@ -23,6 +24,11 @@ PRETRAINED = "pretrained"  # those that the network was published with
 RANDOM = "none"  # random ones
 TRANSFORMERS_PREFIX = "transformers:"
 
+_BESIDE_TORCH = 'docs/models.md, "Where torchvision imports"'
+_HINTS = {
+    "timm": f"install timm and torchvision, which it needs ({_BESIDE_TORCH})",
+    "torchvision.models": f"install torchvision ({_BESIDE_TORCH})",
+}
 _CONFIGURATION = "config.json"
 _PREPROCESSING = ("video_preprocessor_config.json", "preprocessor_config.json")
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -43,7 +49,7 @@ def import_library(package: str, option: str) -> Any:
         return importlib.import_module(package)
     except Exception as error:  # a build for another torch raises various errors
         extra = extras.get(package)
-        hint = f"pip install 'action-recognition-pipeline[{extra}]'" if extra else f"install {package.split('.')[0]}"
+        hint = f"pip install 'action-recognition-pipeline[{extra}]'" if extra else _HINTS[package]
         raise ImportError(f"{option}: {package} cannot be imported here ({error}); {hint}") from error
 
 
@@ -72,7 +78,7 @@ class TransformersSource:
         self._refuse_missing(_CONFIGURATION)
         with self._plain_errors() as library:
             configuration = library.AutoConfig.from_pretrained(
-                self.name, revision=self.revision, trust_remote_code=False
+                self._location, revision=self.revision, trust_remote_code=False
             )
             plain: dict[str, Any] = json.loads(json.dumps(configuration.to_dict(), default=str))
         plain.pop("_name_or_path", None)  # where it lay on this machine
@@ -134,7 +140,7 @@ class TransformersSource:
         with self._plain_errors() as library:
             part = {} if configuration is None else {"config": library.AutoConfig.for_model(**configuration)}
             network, report = getattr(library, auto_class).from_pretrained(
-                self.name,
+                self._location,
                 revision=self.revision,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -152,11 +158,17 @@ class TransformersSource:
         """Whether it is a folder on this machine."""
         return Path(self.name).expanduser().is_dir()
 
+    @property
+    def _location(self) -> str:
+        """What the library reads it from."""
+        return str(Path(self.name).expanduser()) if self.is_folder else self.name
+
     def _find(self, file: str) -> Path | None:
         """The path of a file of the network, from the hub if need be; None if it has no such file."""
         if self.is_folder:
             path = Path(self.name).expanduser() / file
             return path if path.is_file() else None
+        self._refuse_path()
         with self._plain_errors() as library:
             found = library.utils.cached_file(
                 self.name, file, revision=self.revision, _raise_exceptions_for_missing_entries=False
@@ -168,9 +180,18 @@ class TransformersSource:
             raise ValueError(f"{self}: the folder has no {file}; give one that save_pretrained wrote")
         if Path(self.name).expanduser().is_file():
             raise ValueError(f"{self}: is a file; give a name on the hub, or a folder that save_pretrained wrote")
-        looks_like_path = self.name.startswith((os.sep, ".", "~")) or self.name.count("/") > 1
-        if looks_like_path and not self.is_folder:
+        if not self.is_folder:
+            self._refuse_path()
+
+    def _refuse_path(self) -> None:
+        """Refuses what can only be the path of a folder, as the hub would be asked for long."""
+        first, slash, _ = self.name.partition("/")
+        if self.name.startswith((os.sep, ".", "~")) or self.name.count("/") > 1:
             raise FileNotFoundError(f"{self}: no such folder")
+        if slash and Path(first).is_dir():
+            raise FileNotFoundError(
+                f"{self}: no such folder, and not asked of the hub, as there is a folder {first} here"
+            )
 
     @contextmanager
     def _plain_errors(self) -> Iterator[Any]:
@@ -189,7 +210,7 @@ class TransformersSource:
 
 @contextmanager
 def silenced_transformers(option: str) -> Iterator[Any]:
-    """Context with the library, which neither logs nor draws progress bars in it.
+    """Context with the library, which neither logs nor draws progress bars in it; the client of the hub is quiet too.
 
     Args:
         option: the option that needs it, with its value, for the error.
@@ -203,7 +224,8 @@ def silenced_transformers(option: str) -> Iterator[Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield library
+        with quiet_client():
+            yield library
     finally:
         logging.set_verbosity(verbosity)
         if bars:

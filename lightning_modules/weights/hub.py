@@ -96,7 +96,7 @@ def hub_client(subject: str) -> Iterator[Any]:
         raise ImportError(f"{subject}: huggingface_hub cannot be imported here ({error}); {hint}") from error
     server = hub.constants.ENDPOINT
     try:
-        with _quiet_client():
+        with quiet_client():
             yield hub
     except errors.RevisionNotFoundError as error:
         raise FileNotFoundError(f"{subject}: no such revision at {server}; give a branch, tag or commit") from error
@@ -123,7 +123,7 @@ def hub_client(subject: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _quiet_client() -> Iterator[None]:
+def quiet_client() -> Iterator[None]:
     """Context in which the library does not tell every retry, and draws progress bars on a terminal only."""
     tools = importlib.import_module("huggingface_hub.utils")
     verbosity = tools.logging.get_verbosity()

@@ -250,6 +250,8 @@ def _check_arguments(model: nn.Module, weights: Weights) -> None:
             else _differs(arguments[name], weights.init_args[name])
         )
     ]
+    if wrong and wrong[0].startswith("encoder="):  # on which mean and std depend
+        raise ValueError(f"{weights.path}: the weights want {wrong[0]}; set encoder so, or give other weights")
     if wrong:
         raise ValueError(f"{weights.path}: the weights want {', '.join(wrong)}; set the model's arguments so")
 

@@ -4,11 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from pytorch_lightning import Trainer
 
 from lightning_modules import CNNLSTM, I3D, FrameClassifier, InceptionV1, Video2Vec, VideoClassifier, VideoDescriber
 from lightning_modules.layers.inception_layers import Convolution, MaxPooling
-from lightning_modules.networks.frame_encoders import PerFrame, SmallCNN, make_encoder
+from lightning_modules.networks.frame_encoders import ENCODER_WEIGHTS, PerFrame, SmallCNN, make_encoder
+from lightning_modules.weights.published_checkpoints import PUBLISHED
 from pipeline.training.lightning_cli import build
+from tests.lightning_modules.clip_batches import moving_bars
 
 
 def save(model, path):
@@ -165,6 +168,42 @@ def test_where_none_is_said_random_weights_are_meant(tmp_path):
     assert loaded.hparams["encoder_weights"] == "none"
 
 
+@pytest.mark.parametrize(
+    ("encoder", "options", "told"),
+    [
+        ("mobilenet_v2", {}, "those of ImageNet: encoder_weights: mobilenetv2-imagenet"),
+        ("mobilenet_v2", {"encoder_weights": "none"}, None),
+        ("mobilenet_v2", {"resumes": True}, None),
+        ("mobilenet_v2", {"weights": "own.ckpt"}, None),
+        ("mobilenet_v2", {"encoder_weights": "own.ckpt"}, None),
+        ("small", {}, None),
+    ],
+)
+def test_a_training_from_random_weights_of_a_known_network_says_so(tmp_path, caplog, encoder, options, told):
+    options = {name: str(tmp_path / value) if value == "own.ckpt" else value for name, value in options.items()}
+    resumes = options.pop("resumes", False)
+    save(CNNLSTM(num_classes=2, encoder=encoder, hidden_size=3), tmp_path / "own.ckpt")
+    model = CNNLSTM(num_classes=2, encoder=encoder, hidden_size=3, **options)
+    model.resumes = resumes
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(max_epochs=1, default_root_dir=tmp_path, enable_checkpointing=False, **quiet)
+    loader = torch.utils.data.DataLoader([moving_bars(2, num_frames=2, size=32)], batch_size=None)
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        trainer.fit(model, loader)
+        trainer.test(VideoClassifier.load(save(model, tmp_path / "trained.ckpt")), loader, verbose=False)
+    lines = [line for line in caplog.messages if "random weights" in line]
+    assert lines == ([] if told is None else [f"encoder {encoder} begins with random weights; {told}"])
+
+
+def test_a_name_of_weights_is_no_encoder():
+    published = {one.name for one in PUBLISHED}
+    for encoder, (weights, _) in ENCODER_WEIGHTS.items():
+        assert weights in published
+        message = f"encoder='{weights}': is a name of weights; give encoder: {encoder} with encoder_weights: {weights}$"
+        with pytest.raises(ValueError, match=message):
+            CNNLSTM(num_classes=2, encoder=weights)
+
+
 @pytest.mark.parametrize("how", ["yaml", "flag"])
 def test_none_is_a_word_of_the_command_line(tmp_path, how):
     """And not YAML's null."""
@@ -200,6 +239,7 @@ def test_other_packages_networks_where_they_import(name):
     except ImportError as error:
         assert f"encoder={name}: {name.partition(':')[0]}" in str(error)  # noqa: PT017
         assert "cannot be imported here" in str(error)  # noqa: PT017
+        assert '(docs/models.md, "Where torchvision imports")' in str(error)  # noqa: PT017
         return
     assert encoder.output_size == 512
     assert encoder(torch.randn(2, 3, 64, 64)).shape == (2, 512)

@@ -1,6 +1,7 @@
 """Encoders of transformers: small random networks saved to disk, loaded by the real path, equal to the library's."""
 
 import json
+import logging
 import shutil
 
 import pytest
@@ -17,6 +18,7 @@ from lightning_modules import (
     VideoDescriber,
 )
 from lightning_modules.networks.encoder_description import describe_encoder
+from lightning_modules.networks.library_networks import TransformersSource
 from tests.lightning_modules.clip_batches import moving_bars
 from tests.video_transformers import save_video_transformer
 
@@ -190,9 +192,46 @@ def test_what_cannot_be_had_is_one_sentence(networks, tmp_path, monkeypatch):
         PretrainedVideoNetwork(network=encoder, num_classes=2)
     with pytest.raises(FileNotFoundError, match=r"encoder=transformers:/nowhere: no such folder"):
         CNNLSTM(num_classes=2, encoder="transformers:/nowhere")
+    with pytest.raises(FileNotFoundError, match=r"encoder=transformers:a/b/nothere: no such folder$"):
+        CNNLSTM(num_classes=2, encoder="transformers:a/b/nothere")
+    monkeypatch.chdir(tmp_path.parent)
+    encoder = f"{tmp_path.name}/nothere"
+    message = f"network=transformers:{encoder}: no such folder, and not asked of the hub, as there is a folder"
+    with pytest.raises(FileNotFoundError, match=message):
+        PretrainedVideoNetwork(f"transformers:{encoder}", num_classes=2)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        TransformersSource("network", encoder).weights_file()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # as the variable does at import
     with pytest.raises(OSError, match=r"encoder=transformers:microsoft/absent: cannot be read"):
         CNNLSTM(num_classes=2, encoder="transformers:microsoft/absent")
+
+
+def test_a_folder_in_the_home_folder(networks, tmp_path, monkeypatch):
+    shutil.copytree(networks["resnet"][1].partition(":")[2], tmp_path / "resnet")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = CNNLSTM(num_classes=2, encoder="transformers:~/resnet")
+    model.load_published_encoder()
+    ours = model.stages.frames.network.network.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in networks["resnet"][0].state_dict().items())
+
+
+def test_the_libraries_tell_no_retries(monkeypatch):
+    """And as much as before afterwards."""
+    loggers = [logging.getLogger(name) for name in ("huggingface_hub.utils._http", "transformers.modeling_utils")]
+    before = [logger.isEnabledFor(logging.WARNING) for logger in loggers]
+
+    def ask(*arguments, **options):
+        found.append([logger.isEnabledFor(logging.WARNING) for logger in loggers])
+        raise OSError("We couldn't connect.\nCheck your connection.")
+
+    found = []
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", ask)
+    with pytest.raises(
+        OSError, match=r"transformers:some/network: cannot be read \(We couldn't connect\); give a name"
+    ):
+        CNNLSTM(num_classes=2, encoder="transformers:some/network")
+    assert found == [[False, False]]
+    assert before == [logger.isEnabledFor(logging.WARNING) for logger in loggers] == [True, True]
 
 
 def test_a_checkpoint_of_another_class_opens_without_the_library_s_hub(networks, tmp_path):

@@ -116,7 +116,10 @@ def test_the_package_s_names_fit_key_by_key(tmp_path):
 def test_weights_for_another_encoder_or_other_pixels_are_refused(tmp_path):
     torch.save(published_keys(), tmp_path / "weights.pt")
     for encoder in ("small", "inception_v1"):
-        with pytest.raises(ValueError, match=rf"the weights want encoder='mobilenet_v2' \(here '{encoder}'\)"):
+        message = (
+            rf"the weights want encoder='mobilenet_v2' \(here '{encoder}'\); set encoder so, or give other weights$"
+        )
+        with pytest.raises(ValueError, match=message):
             CNNLSTM(num_classes=2, encoder=encoder).load_encoder(tmp_path / "weights.pt")
     with pytest.raises(ValueError, match=r"the weights want mean=.* \(here \(0.5, 0.5, 0.5\)\)"):
         CNNLSTM(num_classes=2, encoder="mobilenet_v2", mean=(0.5, 0.5, 0.5)).load_encoder(tmp_path / "weights.pt")
