@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 
 from lightning_modules.layers.attentive_pooling import AttentivePooler
@@ -177,6 +179,18 @@ class PretrainedVideoNetwork(VideoClassifier):
         num_layers = sum(name.startswith(_LAYERS) for name in names)
         decays = {name: decay ** (num_layers + 1 - min(place, num_layers + 1)) for place, name in enumerate(names)}
         return replace(options, learning_rate_scale=decayed_scales(decays, options.learning_rate_scale or {}))
+
+    def setup(self, stage: str) -> None:
+        """Tells what stands for the configuration of a preprocessor that is not there, unless the run resumes."""
+        super().setup(stage)
+        own = self.description
+        if stage == TrainerFn.FITTING and not self.resumes and not own.has_preprocessing:
+            clips = own.with_clips(self.hparams["num_frames"], self.hparams["crop_size"])
+            rank_zero_info(
+                f"network={self.hparams['network']}: has no preprocessor_config.json; where you give none, "
+                f"resize={clips.resize}, mean={list(own.mean)} and std={list(own.std)} are taken, those of "
+                f"{own.architecture} in general"
+            )
 
     def load_initial_weights(self, weights: str) -> None:
         """Loads the network's own weights, or those of a checkpoint.

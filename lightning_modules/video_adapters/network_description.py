@@ -24,6 +24,8 @@ class NetworkDescription:
         mean: mean of R, G and B that is subtracted from pixels in [0, 1].
         std: what the difference is divided by.
         class_names: classes of its classifier, in order; None without one.
+        has_preprocessing: whether a configuration of its preprocessor says resize, mean and std; else they are those of
+            the architecture.
     """
 
     library: str
@@ -37,6 +39,7 @@ class NetworkDescription:
     mean: Sequence[float]
     std: Sequence[float]
     class_names: Sequence[str] | None = None
+    has_preprocessing: bool = True
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Self:

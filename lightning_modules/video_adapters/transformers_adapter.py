@@ -96,7 +96,6 @@ def describe(
         raise ValueError(f"{option}: {family.size}={crop_size}: clips here are square")
     names = configuration.get("id2label") or {}
     ordered = [str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
-    mean, std = _normalization(family, architecture, preprocessing)
     samples = bool(preprocessing.get("do_sample_frames"))
     return NetworkDescription(
         "transformers",
@@ -107,9 +106,9 @@ def describe(
         _resize(family, architecture, preprocessing, crop_size),
         family.frame_interval,
         preprocessing.get("fps") if samples else None,
-        mean,
-        std,
+        *_normalization(family, architecture, preprocessing),
         ordered if has_classifier else None,
+        bool(preprocessing),
     )
 
 

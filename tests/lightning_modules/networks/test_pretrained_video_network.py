@@ -155,6 +155,16 @@ def test_low_rank_updates_train_with_the_head_alone_and_begin_as_nothing(folders
     torch.testing.assert_close(VideoClassifier.load(checkpoint).clip_logits(x), model.eval().clip_logits(x))
 
 
+def test_low_rank_updates_of_frozen_layers_are_not_trained(folders, tmp_path):
+    model = network_of(folders, "vivit", class_names=CLASSES, lora_rank=2, learning_rate=0.1, freeze=["layer_1"])
+    before = {name: parameter.clone() for name, parameter in model.named_parameters() if ".lora_" in name}
+    fitted(model, tmp_path, moving_bars(4, num_frames=NUM_FRAMES, size=CROP_SIZE))
+    after = dict(model.named_parameters())
+    changed = {name for name, parameter in before.items() if not torch.equal(parameter, after[name])}
+    assert {name.split(".")[1] for name in before} == {"layer_1", "layer_2"}
+    assert {name.split(".")[1] for name in changed} == {"layer_2"}
+
+
 def test_stochastic_depth_leaves_the_first_layer_and_evaluation_alone(folders):
     for family in FAMILIES:
         model = network_of(folders, family, num_classes=2, drop_path=0.9)
@@ -210,6 +220,32 @@ def test_preprocessing_is_read_as_the_library_applies_it(tmp_path):
     model = PretrainedVideoNetwork(**arguments)
     assert model.hparams["mean"] == pytest.approx([0.75] * 3)
     assert model.std.tolist() == pytest.approx([0.25] * 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "taken"),
+    [
+        ("vivit", {}, "resize=36, mean=[0.5, 0.5, 0.5] and std=[0.5, 0.5, 0.5]"),
+        ("timesformer", {"crop_size": 64}, "resize=64, mean=[0.45, 0.45, 0.45] and std=[0.225, 0.225, 0.225]"),
+    ],
+)
+def test_what_stands_for_a_preprocessor_is_told_once(folders, tmp_path, caplog, family, options, taken):
+    batch = moving_bars(2, num_frames=NUM_FRAMES, size=options.get("crop_size", CROP_SIZE))
+    model = network_of(folders, family, class_names=CLASSES, **options)
+    name = model.hparams["network"]
+    with caplog.at_level("INFO", logger="pytorch_lightning"):
+        fitted(model, tmp_path, batch)
+        resumed = PretrainedVideoNetwork(**model.hparams)
+        resumed.resumes = True
+        fitted(resumed, tmp_path / "again", batch)
+        save_video_transformer(tmp_path / "whole", family, CLASSES, {"image_mean": [0.4] * 3})
+        whole = PretrainedVideoNetwork(f"transformers:{tmp_path / 'whole'}", class_names=CLASSES, **options)
+        fitted(whole, tmp_path / "other", batch)
+    lines = [line for line in caplog.messages if "preprocessor_config" in line]
+    assert lines == [
+        f"network={name}: has no preprocessor_config.json; where you give none, {taken} are taken, those of {family} "
+        "in general"
+    ]
 
 
 @pytest.mark.parametrize(
