@@ -189,9 +189,7 @@ class TransformersSource:
         if self.name.startswith((os.sep, ".", "~")) or self.name.count("/") > 1:
             raise FileNotFoundError(f"{self}: no such folder")
         if slash and Path(first).is_dir():
-            raise FileNotFoundError(
-                f"{self}: no such folder, and not asked of the hub, as there is a folder {first} here"
-            )
+            raise FileNotFoundError(f"{self}: no such folder; the hub is not asked, as {first!r} is a folder here")
 
     @contextmanager
     def _plain_errors(self) -> Iterator[Any]:
