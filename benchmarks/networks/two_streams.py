@@ -25,6 +25,7 @@ from benchmarks.turns import spend
 from datamodules.dataset.dataset_index import DatasetIndex
 from datamodules.splits.stratified_groups import GroupedVideo, divide_groups
 from pipeline.metrics.scored_videos import read_scored_videos
+from pipeline.processes.precision import has_bf16_units
 from pipeline.report.fold_results import fold_folders, write_fold_results
 
 STREAMS, FUSED = ("rgb", "flow"), "fused"
@@ -97,7 +98,8 @@ def write_recipe(network: str, stream: str, dataset: str, folder: Path, epochs: 
     model, max_epochs = NETWORKS[network], epochs or IMAGENET_EPOCHS.get(network) or EPOCHS[dataset]
     trainer = {
         "accelerator": "cpu",
-        "precision": "32-true" if network in IMAGENET_EPOCHS else "bf16-mixed",
+        # bf16 is many times slower where the processor has no units for it.
+        "precision": "bf16-mixed" if network not in IMAGENET_EPOCHS and has_bf16_units() else "32-true",
         "max_epochs": max_epochs,
         "num_sanity_val_steps": 0,
         "check_val_every_n_epoch": min(10, max_epochs),
