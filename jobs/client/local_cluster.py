@@ -217,7 +217,7 @@ def _accepts_token(cluster: LocalCluster, token: str) -> bool:
 
 def _end_cluster(cluster: LocalCluster) -> None:
     """End all processes of a cluster with SIGTERM, then SIGKILL; then remove its folder, token and record."""
-    for method, timeout_s in (("terminate", 3), ("kill", 5)):  # Ray's own shutdown in order takes its raylet 30 s
+    for method, timeout_s in (("terminate", 3), ("kill", 30)):  # Ray's own shutdown in order takes its raylet 30 s
         members = cluster_processes(cluster)
         for member in members:
             with contextlib.suppress(psutil.Error):  # gone meanwhile

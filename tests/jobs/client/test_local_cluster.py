@@ -196,7 +196,8 @@ def test_too_much_is_refused_in_a_line(local: local_state.LocalCluster, run_jobs
 def test_down_leaves_nothing(local: local_state.LocalCluster, run_jobs: Run, folder: Path) -> None:
     job = run_jobs("list").stdout.split()[0]
     assert local_cluster.cluster_processes(local)
-    assert run_jobs("down").stdout.strip() == f"stopped the cluster at {local.address}"
+    down = run_jobs("down")
+    assert down.stdout.strip() == f"stopped the cluster at {local.address}", down.stderr
     assert not local_cluster.cluster_processes(local)
     assert not Path(local.folder).exists()
     assert not Path(local.token_path).exists()
